@@ -1,0 +1,46 @@
+"""Draws that respect what a row must not contain, without loops and without asking the device."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def uniform_excluding(u: Tensor, num_items: int, excluded: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn uniform numbers into ids that are uniform over 1..num_items without each row's excluded ids.
+
+    With the distinct excluded ids h_0 < h_1 < ... of a row, h_j - 1 - j allowed ids lie below h_j. The r-th
+    allowed id (from 0) is therefore r + 1 plus the number of j with h_j - 1 - j <= r: one sort and one binary
+    search, exact, in static shapes.
+
+    Args:
+        u: (B, K) uniform numbers in [0, 1). A float32 draw has 2**24 values: use float64 for catalogs above
+            some 100,000 items.
+        num_items: size of the catalog, ids 1..num_items.
+        excluded: (B, M) integer ids. 0 and ids outside 1..num_items are ignored, repeated ids count once.
+
+    Returns:
+        ids: (B, K) in the dtype of `excluded`. Several draws of a row may be equal (draws with replacement).
+            A row that excludes the whole catalog gets ids uniform over 1..num_items instead.
+        remaining: (B,) int64, number of ids the row leaves to draw from; 0 marks the rows just described.
+
+    Example:
+        >>> u = torch.tensor([[0.0, 0.4, 0.99]])
+        >>> ids, remaining = uniform_excluding(u, 5, torch.tensor([[2, 4, 2, 0]]))
+        >>> ids.tolist(), remaining.tolist()
+        ([[1, 3, 5]], [3])
+    """
+    outside = (excluded < 1) | (excluded > num_items)
+    ordered = excluded.long().masked_fill(outside, num_items + 1).sort(dim=1).values
+    first = (F.pad(ordered[:, :-1], (1, 0)) != ordered) & (ordered <= num_items)  # (rows, excluded)
+    distinct = F.pad(first.cumsum(1), (1, 0))  # (rows, excluded + 1), distinct ids among the first j
+    remaining = num_items - distinct[:, -1]
+
+    choices = rearrange(torch.where(remaining > 0, remaining, num_items), "b -> b 1")
+    rank = torch.minimum((u * choices).long(), choices - 1)
+    allowed_below = ordered - distinct[:, 1:]
+    position = torch.searchsorted(allowed_below, rank, right=True)
+    skipped = distinct.gather(1, position) * (rearrange(remaining, "b -> b 1") > 0)
+    return (rank + 1 + skipped).to(excluded.dtype), remaining
