@@ -1,0 +1,61 @@
+"""Checks that cost nothing on the device: shapes, dtypes and plain numbers. Whoever needs the values looks in padding.check_batch."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Side = Literal["left", "right"]
+
+
+def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {name}={value!r}")
+
+
+def check_side(side: object) -> None:
+    check_choice("side", side, get_args(Side))
+
+
+def check_number(name: str, value: object, low: float, high: float) -> None:
+    """A real number in [low, high]; a tensor or a NaN is refused, since neither can be checked without looking later."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number in [{low}, {high}], got {name}={value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in [{low}, {high}], got {name}={value!r}")
+
+
+def check_count(name: str, value: object, low: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number of at least {low}, got {name}={value!r}")
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}, got {name}={value!r}")
+
+
+def check_rates(low: object, high: object) -> None:
+    check_number("low", low, 0.0, 1.0)
+    check_number("high", high, 0.0, 1.0)
+    if low > high:  # type: ignore[operator]  # both are numbers by now
+        raise ValueError(f"low must not be above high, got low={low!r}, high={high!r}: swap them")
+
+
+def check_alpha(alpha: object) -> None:
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)):
+        raise TypeError(f"alpha must be a positive number, got alpha={alpha!r}")
+    if not 0.0 < alpha < float("inf"):
+        raise ValueError(f"alpha must be positive and finite (Beta(alpha, alpha)), got alpha={alpha!r}")
+
+
+def check_items(items: object) -> None:
+    """A batch of ids: two axes, whole numbers."""
+    if not isinstance(items, Tensor):
+        raise TypeError(
+            f"items must be a tensor of ids (batch, slots), got {type(items).__name__}: "
+            "seqaug.pad_sequences makes one out of rows of different lengths"
+        )
+    if items.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"items must be int64 or int32 ids, got items.dtype={items.dtype}: use items.long()")
+    if items.ndim != 2:
+        raise ValueError(f"items must have two axes (batch, slots), got items.shape={tuple(items.shape)}")

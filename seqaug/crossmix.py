@@ -1,0 +1,148 @@
+"""CrossMixup: rows of a batch mixed with one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from seqaug._checks import check_alpha, check_choice
+from seqaug.noise import draw_beta
+from seqaug.soft_target import SoftTarget
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One draw of a :class:`CrossMixup`.
+
+    Args:
+        partner: (B,) int64; a permutation of the batch.
+        lam: (B, L, 1) or (B, 1, D) float32 in [0, 1]; share of the row itself.
+        mixed: (B, L) bool; where row and partner are both real. Elsewhere the row stays as it is.
+        over: ``"position"`` or ``"feature"``; what ``lam`` has an axis of.
+    """
+
+    partner: Tensor
+    lam: Tensor
+    mixed: Tensor
+    over: str
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """lam * x + (1 - lam) * x[partner] where both are real, ``x`` elsewhere.
+
+        Args:
+            x: (B, L, D) float; hidden states or vectors of targets.
+
+        Returns:
+            (B, L, D) of the same dtype.
+
+        Raises:
+            ValueError: ``x`` is not aligned with the batch.
+        """
+        if x.ndim != 3 or x.shape[:2] != self.mixed.shape or self.lam.shape[-1] not in (1, x.shape[-1]):
+            raise ValueError(
+                f"expected vectors (batch, slots, features) on the batch {tuple(self.mixed.shape)} "
+                f"for lam.shape={tuple(self.lam.shape)}, got shape={tuple(x.shape)}"
+            )
+        return torch.where(self.mixed[..., None], torch.lerp(x[self.partner], x, self.lam.to(x.dtype)), x)
+
+    def targets(self, target: Tensor) -> SoftTarget:
+        """The targets of position mixing: a loss is lam * loss(own target) + (1 - lam) * loss(partner's target).
+
+        Args:
+            target: (B, L) ids.
+
+        Returns:
+            A :class:`~seqaug.SoftTarget`.
+
+        Raises:
+            TypeError: the mix is over features, where every feature has a weight of its own and no pair of ids says it.
+            ValueError: ``target`` is not aligned with the batch.
+        """
+        if self.over == "feature":
+            raise TypeError(
+                "feature mixing has no pair of target ids, since each feature has its own lam, "
+                f"got lam.shape={tuple(self.lam.shape)}: mix the target vectors, pair(table[target])"
+            )
+        if target.shape != self.mixed.shape:
+            raise ValueError(
+                f"target must be aligned with the batch {tuple(self.mixed.shape)}, got target.shape={tuple(target.shape)}"
+            )
+        second = torch.where(self.mixed, target[self.partner], target)
+        return SoftTarget(target, second, rearrange(self.lam, "b l 1 -> b l"))
+
+
+class CrossMixup(nn.Module):
+    """Mix each row with another one of the batch: lam * h + (1 - lam) * h[partner], lam ~ Beta(alpha, alpha).
+
+    Args:
+        alpha: of the Beta distribution, positive.
+        over: ``"position"``: one lam per slot; ``"feature"``: one lam per feature.
+
+    Raises:
+        ValueError: an unknown ``over``, or an ``alpha`` that is not positive.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> hidden, target = torch.randn(4, 5, 8), torch.randint(1, 100, (4, 5))
+        >>> pair = sa.CrossMixup(alpha=0.4).sample(hidden, valid=target != 0)
+        >>> loss = sa.ICELoss(catalog=slice(1, 101))
+        >>> loss(pair(hidden), torch.randn(102, 8), pair.targets(target)).shape
+        torch.Size([])
+
+    Source: BASRec (Dang et al., 2025), section "cross-sequence augmentation"; RM-HSAOCL (2025), eq. 13.
+    """
+
+    def __init__(self, alpha: float = 0.4, *, over: str = "position") -> None:
+        super().__init__()
+        check_alpha(alpha)
+        check_choice("over", over, ("position", "feature"))
+        self.alpha = float(alpha)
+        self.over = over
+
+    def sample(
+        self, hidden: Tensor, *, valid: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Pair:
+        """Draw partners, from the whole batch, and mixing weights.
+
+        Args:
+            hidden: (B, L, D) float; only shape and device are looked at.
+            valid: (B, L) bool; the real slots, ``None`` for all.
+            generator: on the device of ``hidden``; the global state is then left alone.
+
+        Returns:
+            A :class:`Pair`.
+
+        Raises:
+            ValueError: ``hidden`` has not three axes, or ``valid`` is not aligned with it.
+        """
+        if hidden.ndim != 3:
+            raise ValueError(f"hidden must be (batch, slots, features), got hidden.shape={tuple(hidden.shape)}")
+        rows, slots, features = hidden.shape
+        if valid is None:
+            valid = torch.ones(rows, slots, dtype=torch.bool, device=hidden.device)
+        elif valid.shape != (rows, slots) or valid.dtype != torch.bool:
+            raise ValueError(
+                f"valid must be a bool tensor {(rows, slots)}, got valid.shape={tuple(valid.shape)}, valid.dtype={valid.dtype}"
+            )
+        partner = torch.randperm(rows, device=hidden.device, generator=generator)
+        mixed = valid & valid[partner]
+        if self.over == "feature":
+            return Pair(partner, draw_beta(self.alpha, (rows, 1, features), hidden.device, generator), mixed, self.over)
+        lam = draw_beta(self.alpha, (rows, slots, 1), hidden.device, generator)
+        return Pair(partner, torch.where(mixed[..., None], lam, 1.0), mixed, self.over)
+
+    def forward(
+        self, hidden: Tensor, *, valid: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Pair:
+        """A fresh draw in training mode; in evaluation mode each row is its own partner and lam = 1. See :meth:`sample`."""
+        pair = self.sample(hidden, valid=valid, generator=generator)
+        if self.training:
+            return pair
+        own = torch.arange(hidden.shape[0], device=hidden.device)
+        return Pair(own, torch.ones_like(pair.lam), torch.zeros_like(pair.mixed), self.over)
+
+    def __repr__(self) -> str:
+        return f"CrossMixup({self.alpha!r}, over={self.over!r})"

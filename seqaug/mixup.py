@@ -1,0 +1,211 @@
+"""MixupOp: an augmented view mixed into the vectors of the row it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from seqaug._checks import check_alpha, check_choice
+from seqaug.edit import Edit, identity
+from seqaug.noise import draw_beta
+from seqaug.operator import Augmentation
+
+_WEIGHTINGS = ("batch_sum", "row", "mean_one", "none")
+_LEAST_LAM, _LEAST_RATE = 1e-12, 1e-6
+_CLIP = 10.0  # in "mean_one", no weight counts more than so many times the batch's median
+
+
+@dataclass(frozen=True, eq=False)
+class Mix:
+    """One draw of a :class:`MixupOp`.
+
+    Args:
+        edit: the view.
+        lam: (B,) float32 in [0, 1]; share of the row's own vectors.
+        weight: (B,) float32, at least 0; weight of the row's loss on the mixed vectors.
+        mixed: (B, L) bool; the slots that are mixed, elsewhere the original stays.
+    """
+
+    edit: Edit
+    lam: Tensor
+    weight: Tensor
+    mixed: Tensor
+
+    def __call__(self, own: Tensor, view: Tensor) -> Tensor:
+        """lam * own + (1 - lam) * view where the slot is mixed, ``own`` elsewhere.
+
+        Args:
+            own: (B, L, D) float; vectors of the items.
+            view: (B, L, D) float; vectors of ``edit(items)``.
+
+        Returns:
+            (B, L, D) of the dtype of ``own``.
+
+        Raises:
+            ValueError: shapes that differ or are not aligned with the batch.
+        """
+        if own.shape != view.shape or own.shape[:2] != self.mixed.shape or own.ndim != 3:
+            raise ValueError(
+                f"vectors must be (batch, slots, features) on the batch {tuple(self.mixed.shape)}, "
+                f"got own.shape={tuple(own.shape)} and view.shape={tuple(view.shape)}"
+            )
+        lam = rearrange(self.lam, "b -> b 1 1").to(own.dtype)
+        return torch.where(rearrange(self.mixed, "b l -> b l 1"), torch.lerp(view, own, lam), own)
+
+
+@dataclass(frozen=True, eq=False)
+class Mixed:
+    """What a :class:`MixupOp` hands to an encoder.
+
+    Args:
+        embeddings: (B, L, D) float; the mixed vectors.
+        weight: (B,) float32; weight of the row's loss on them.
+        lam: (B,) float32; share of the row's own vectors.
+        edit: the view.
+    """
+
+    embeddings: Tensor
+    weight: Tensor
+    lam: Tensor
+    edit: Edit
+
+
+class MixupOp(nn.Module):
+    """Mix an augmented view into the vectors of its row: lam * E(items) + (1 - lam) * E(view), lam ~ Beta(alpha, alpha) per row.
+
+    Attention mask, targets and negatives stay those of the row. Where the view is padded and the row is not, the row's own
+    vector stays. The loss on the mixed vectors is weighted by omega = 1 / (lam * rate), min-max scaled over the batch:
+
+    * ``"row"``: omega as the papers write it. lam is heavy-tailed, so one row of a batch gets 1 and the others next to nothing.
+    * ``"batch_sum"``: the sum of omega over the batch, one number for all its rows. What the published figures come from.
+    * ``"mean_one"``: 1 / (lam * rate), clipped at ten times its median and scaled to mean 1.
+    * ``"none"``: 1.
+
+    A batch of one row, or of equal omega, has weight 1.
+
+    Args:
+        operator: an operator or policy; ``MixupOp(Crop(a, b))`` is M-Crop.
+        alpha: of the Beta distribution, positive.
+        weighting: ``"batch_sum"``, ``"row"``, ``"mean_one"`` or ``"none"``.
+        future: what happens in slots where the view shows something newer than the row had there: ``"keep"`` the row's own
+            vector, or ``"mix"`` all the same, as the papers do, so that the model sees some of its targets.
+        pad_mix: what happens where the view is padded and the row is not: ``"keep"`` the row's own vector, or mix with the
+            ``"embedding"`` of the pad id, as BASRec's code does.
+
+    Raises:
+        TypeError: ``operator`` is not one.
+        ValueError: an unknown option, or an ``alpha`` that is not positive.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> embedding = torch.nn.Embedding(101, 8, padding_idx=0)
+        >>> mixup = sa.MixupOp(sa.Crop(0.2, 0.7), alpha=0.4)
+        >>> mixed = mixup(torch.tensor([[0, 1, 2, 3], [4, 5, 6, 7]]), embedding)
+        >>> mixed.embeddings.shape, mixed.weight.shape
+        (torch.Size([2, 4, 8]), torch.Size([2]))
+
+    Source: BASRec (Dang et al., 2025), eqs. 4-8; RM-HSAOCL (2025), eqs. 2-5 and 12.
+    """
+
+    def __init__(
+        self,
+        operator: Augmentation,
+        alpha: float = 0.4,
+        *,
+        weighting: str = "batch_sum",
+        future: str = "keep",
+        pad_mix: str = "keep",
+    ) -> None:
+        super().__init__()
+        if not isinstance(operator, Augmentation):
+            raise TypeError(f"operator must be a seqaug operator or policy, got operator={operator!r}")
+        check_alpha(alpha)
+        check_choice("weighting", weighting, _WEIGHTINGS)
+        check_choice("future", future, ("keep", "mix"))
+        check_choice("pad_mix", pad_mix, ("keep", "embedding"))
+        self.operator = operator
+        self.alpha = float(alpha)
+        self.weighting = weighting
+        self.future = future
+        self.pad_mix = pad_mix
+
+    def sample(
+        self, items: Tensor, *, timestamps: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Mix:
+        """Draw a view and its mixing weights, in training and in evaluation mode alike.
+
+        Args:
+            items: (B, L) int64 or int32 ids. Not written to.
+            timestamps: (B, L), needed by time-aware operators.
+            generator: on the device of ``items``; the global state is then left alone.
+
+        Returns:
+            A :class:`Mix`.
+        """
+        edit = self.operator.sample(items, timestamps=timestamps, generator=generator)
+        lam = draw_beta(self.alpha, (items.shape[0],), items.device, generator)
+        mixed = items != self.operator.pad_id
+        if self.pad_mix == "keep":
+            mixed = mixed & edit.valid
+        if self.future == "keep":
+            mixed = mixed & ~edit.future
+        return Mix(edit, lam, mix_weight(lam, edit.rate, self.weighting), mixed)
+
+    def forward(
+        self,
+        items: Tensor,
+        embedding: Callable[[Tensor], Tensor],
+        *,
+        timestamps: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Mixed:
+        """Mix the vectors of a batch with those of a fresh view; in evaluation mode the batch's own vectors, lam = weight = 1.
+
+        Args:
+            items: (B, L) int64 or int32 ids. Not written to.
+            embedding: ids (B, L) to vectors (B, L, D), as ``model.item_embedding``.
+            timestamps: as in :meth:`sample`.
+            generator: as in :meth:`sample`.
+
+        Returns:
+            A :class:`Mixed`.
+        """
+        if not self.training:
+            ones = torch.ones(items.shape[0], device=items.device)
+            return Mixed(embedding(items), ones, ones, identity(items, self.operator.pad_id))
+        mix = self.sample(items, timestamps=timestamps, generator=generator)
+        return Mixed(mix(embedding(items), embedding(mix.edit(items))), mix.weight, mix.lam, mix.edit)
+
+    def __repr__(self) -> str:
+        defaults = {"weighting": "batch_sum", "future": "keep", "pad_mix": "keep"}
+        options = "".join(f", {name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value)
+        return f"MixupOp({self.operator!r}, alpha={self.alpha!r}{options})"
+
+
+def mix_weight(lam: Tensor, rate: Tensor, weighting: str) -> Tensor:
+    """The weight of each row's loss on its mixed vectors; see :class:`MixupOp`.
+
+    Args:
+        lam: (B,) float32 in [0, 1].
+        rate: (B,) float32 in [0, 1].
+        weighting: ``"batch_sum"``, ``"row"``, ``"mean_one"`` or ``"none"``.
+
+    Returns:
+        (B,) float32.
+    """
+    if weighting == "none" or lam.shape[0] < 2:
+        return torch.ones_like(lam)
+    omega = 1.0 / (lam.clamp(min=_LEAST_LAM) * rate.clamp(min=_LEAST_RATE))
+    if weighting == "mean_one":
+        omega = omega.minimum(_CLIP * omega.median())
+        return omega / omega.mean()
+    low, high = omega.min(), omega.max()
+    differ = high > low
+    scaled = (omega - low) / torch.where(differ, high - low, 1.0)
+    if weighting == "batch_sum":
+        scaled = scaled.sum().expand_as(lam)
+    return torch.where(differ, scaled, 1.0)

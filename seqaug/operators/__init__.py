@@ -1,0 +1,10 @@
+"""Operators: one file each."""
+
+from seqaug.operators.crop import Crop
+from seqaug.operators.delete import Delete
+from seqaug.operators.insert import Insert
+from seqaug.operators.mask import Mask
+from seqaug.operators.reorder import Reorder
+from seqaug.operators.substitute import Substitute
+
+__all__ = ["Crop", "Delete", "Insert", "Mask", "Reorder", "Substitute"]

@@ -1,0 +1,88 @@
+"""Insert: a similar item is put before some items."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqaug._checks import Side
+from seqaug.edit import Edit
+from seqaug.noise import Noise
+from seqaug.operator import Operator
+from seqaug.operators.neighbours import Neighbours
+from seqaug.similarity import ItemSimilarity
+from seqaug.slots import at_least_one, choose, first_slot, place, slot_numbers
+
+
+def insertion(real: Tensor, chosen: Tensor, side: Side) -> tuple[Tensor, Tensor]:
+    """Open a slot before each chosen one; of a row that grows past the batch the newest slots are kept.
+
+    Args:
+        real: (B, L) bool.
+        chosen: (B, L) bool, within ``real``.
+        side: where the padding is.
+
+    Returns:
+        source (B, L) int64, where an inserted slot reads the item it was put before, and inserted (B, L) bool.
+    """
+    slots = real.shape[1]
+    grown = real.sum(1) + chosen.sum(1)
+    begin = first_slot(grown, slots, side) if side == "left" else (slots - grown).clamp(max=0)
+    slot = begin[:, None] + real.cumsum(1) + chosen.cumsum(1) - 1  # (batch, slots): where each real item goes
+    number = torch.arange(slots, device=real.device).expand(real.shape)
+    kept = place(number, slot, real & (slot >= 0))
+    opened = place(number, slot - 1, chosen & (slot >= 1))
+    return torch.where(opened >= 0, opened, kept), opened >= 0
+
+
+class Insert(Operator):
+    """Put a similar item before each of max(1, floor(rate * n)) distinct items of the row; the newest L slots are kept.
+
+    With left padding an insertion pushes older items back, so that slots before it show newer items (``edit.future``).
+
+    Args:
+        low: smallest rate, in [0, 1].
+        high: largest rate, in [low, 1].
+        neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none.
+        top: how many of the nearest to choose from, in 1..K.
+        exclude_row: never put in an item that the row already has.
+        pad_id: the id of padding.
+        side: where the padding is.
+
+    Raises:
+        TypeError, ValueError: ``neighbours`` is not such a table, or ``top`` is not in 1..K.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> table = torch.tensor([[0], [11], [12], [13], [14]] + [[0]] * 12)
+        >>> insert = sa.Insert(0.5, 0.5, table)
+        >>> insert(torch.tensor([[0, 1, 2, 3, 4]]), generator=torch.Generator().manual_seed(0))
+        tensor([[ 1,  2, 13,  3,  4]])
+
+    Source: CoSeRec (Liu et al., 2021), section 3.2.
+    """
+
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        neighbours: ItemSimilarity | Tensor,
+        *,
+        top: int = 1,
+        exclude_row: bool = False,
+        pad_id: int = 0,
+        side: Side = "left",
+    ) -> None:
+        super().__init__(low, high, pad_id=pad_id, side=side)
+        self.neighbours = Neighbours(neighbours, top=top, exclude_row=exclude_row)
+
+    def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
+        real = items != self.pad_id
+        rate = self.rate(noise)
+        chosen = choose(real, at_least_one(rate, real.sum(1)), noise.order)
+        source, inserted = insertion(real, chosen, self.side)
+        similar = self.neighbours.similar(items, real, noise).gather(1, source.clamp(min=0))
+        return Edit(source, torch.where(inserted, similar, -1), rate, self.pad_id)
+
+    def extra_repr(self) -> str:
+        return ", ".join([repr(self.low), repr(self.high), self.neighbours.extra_repr(), *self._layout()])

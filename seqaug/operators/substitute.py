@@ -1,0 +1,69 @@
+"""Substitute: some items become similar ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqaug._checks import Side
+from seqaug.edit import Edit
+from seqaug.noise import Noise
+from seqaug.operator import Operator
+from seqaug.operators.neighbours import Neighbours
+from seqaug.similarity import ItemSimilarity
+from seqaug.slots import at_least_one, choose, slot_numbers
+
+
+class Substitute(Operator):
+    """Put a similar item in place of max(1, floor(rate * n)) distinct items of the row, chosen uniformly.
+
+    The similar item is the nearest neighbour, or one of the ``top`` nearest, each as likely. An item without a neighbour
+    becomes a uniformly random item.
+
+    Args:
+        low: smallest rate, in [0, 1].
+        high: largest rate, in [low, 1].
+        neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none.
+        top: how many of the nearest to choose from, in 1..K.
+        exclude_row: never put in an item that the row already has. On Beauty 21.5 % of the nearest neighbours are in the
+            row and 5.7 % are the very target of their slot.
+        pad_id: the id of padding.
+        side: where the padding is.
+
+    Raises:
+        TypeError, ValueError: ``neighbours`` is not such a table, or ``top`` is not in 1..K.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> table = torch.tensor([[0], [11], [12], [13], [14]] + [[0]] * 12)
+        >>> substitute = sa.Substitute(0.5, 0.5, table)
+        >>> substitute(torch.tensor([[0, 1, 2, 3, 4]]), generator=torch.Generator().manual_seed(0))
+        tensor([[ 0, 11,  2, 13,  4]])
+
+    Source: CoSeRec (Liu et al., 2021), section 3.2; BASRec (Dang et al., 2025).
+    """
+
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        neighbours: ItemSimilarity | Tensor,
+        *,
+        top: int = 1,
+        exclude_row: bool = False,
+        pad_id: int = 0,
+        side: Side = "left",
+    ) -> None:
+        super().__init__(low, high, pad_id=pad_id, side=side)
+        self.neighbours = Neighbours(neighbours, top=top, exclude_row=exclude_row)
+
+    def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
+        real = items != self.pad_id
+        rate = self.rate(noise)
+        chosen = choose(real, at_least_one(rate, real.sum(1)), noise.order)
+        similar = self.neighbours.similar(items, real, noise)
+        source = torch.where(real, slot_numbers(items), -1)
+        return Edit(source, torch.where(chosen, similar, -1), rate, self.pad_id)
+
+    def extra_repr(self) -> str:
+        return ", ".join([repr(self.low), repr(self.high), self.neighbours.extra_repr(), *self._layout()])

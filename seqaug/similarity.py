@@ -1,0 +1,209 @@
+"""ItemSimilarity: which items are alike, as a table of nearest neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqaug._checks import check_choice, check_count
+
+_METHODS = ("itemcf-iuf", "itemcf")
+_PAIRS_AT_ONCE = 1 << 24  # co-occurrences held at a time: 16 bytes each
+_SCORES_AT_ONCE = 1 << 24  # inner products held at a time: 4 bytes each
+
+
+@dataclass(frozen=True, eq=False)
+class ItemSimilarity:
+    """The nearest neighbours of every item, by a score in which larger is nearer.
+
+    Args:
+        neighbours: (V + 2, K) int64 ids, nearest first, 0 = none. Row i is item i; pad (0) and mask (V + 1) have none.
+        scores: (V + 2, K) float32, -inf where there is no neighbour.
+
+    Example:
+        >>> import seqaug as sa
+        >>> similarity = sa.ItemSimilarity.from_sequences([[1, 2], [1, 2, 3], [3, 1]], num_items=3, method="itemcf", k=1)
+        >>> similarity.neighbours.squeeze(1)
+        tensor([0, 2, 1, 1, 0])
+    """
+
+    neighbours: Tensor
+    scores: Tensor
+
+    @classmethod
+    def from_sequences(
+        cls, rows: Iterable[Sequence[int] | Tensor], num_items: int, *, method: str = "itemcf-iuf", k: int = 10
+    ) -> ItemSimilarity:
+        """Count which items the same users have. Pass training items only, or the test set leaks into the augmentation.
+
+        ``itemcf``: s(i, j) = N_ij / sqrt(N_i N_j), with N_i the users that have i and N_ij those that have both;
+        ``itemcf-iuf``: a user u counts 1 / log(1 + \\|u\\|) in N_ij instead of 1, with \\|u\\| the number of distinct items of u.
+        Sparse throughout: memory grows with the interactions and with V * k, not with V * V.
+
+        Args:
+            rows: ids 1..V of each user; the pad id 0 is passed over, so a padded batch will do.
+            num_items: V.
+            method: ``"itemcf-iuf"`` or ``"itemcf"``.
+            k: neighbours kept for each item.
+
+        Returns:
+            An :class:`ItemSimilarity` on the CPU. Equal scores are ordered by id.
+
+        Raises:
+            ValueError: an unknown method, or an id outside 0..V.
+
+        Source: Breese, Heckerman and Kadie, 1998, section 2.2.2 (inverse user frequency); Deshpande and Karypis, 2004.
+        """
+        check_choice("method", method, _METHODS)
+        check_count("num_items", num_items, 1)
+        check_count("k", k, 1)
+        user, item = _interactions(rows, num_items)
+        per_user = torch.bincount(user)
+        per_item = torch.bincount(item, minlength=num_items + 2)
+        weight = torch.log1p(per_user.double()).reciprocal() if method == "itemcf-iuf" else torch.ones(len(per_user)).double()
+        begin = torch.cat([torch.zeros(1, dtype=torch.int64), per_user.cumsum(0)])  # (users + 1,)
+        by_item = torch.argsort(item, stable=True)
+        item_begin = torch.cat([torch.zeros(1, dtype=torch.int64), per_item.cumsum(0)])  # (V + 3,)
+        pairs = torch.zeros(num_items + 3, dtype=torch.int64)
+        pairs[1:] = per_user[user[by_item]].cumsum(0)[(item_begin[1:] - 1).clamp(min=0)] if len(user) else 0
+        pairs[1:] = torch.where(item_begin[1:] > 0, pairs[1:], 0)
+
+        neighbours = torch.zeros(num_items + 2, k, dtype=torch.int64)
+        scores = torch.full((num_items + 2, k), -torch.inf)
+        first = 1
+        while first <= num_items:  # blocks of items whose co-occurrences fit
+            last = int(torch.searchsorted(pairs, pairs[first] + _PAIRS_AT_ONCE, right=True)) - 1
+            last = min(max(last, first + 1), num_items + 1)
+            own = by_item[item_begin[first] : item_begin[last]]  # the interactions of the items of this block
+            size = per_user[user[own]]
+            left = torch.repeat_interleave(item[own], size)
+            place = torch.arange(len(left)) - torch.repeat_interleave(size.cumsum(0) - size, size)
+            right = item[torch.repeat_interleave(begin[user[own]], size) + place]
+            value = torch.repeat_interleave(weight[user[own]], size)
+            apart = left != right
+            key = left[apart] * (num_items + 2) + right[apart]
+            key, inverse = torch.unique(key, return_inverse=True)
+            total = torch.zeros(len(key), dtype=torch.float64).scatter_add_(0, inverse, value[apart])
+            left, right = key // (num_items + 2), key % (num_items + 2)
+            total /= (per_item[left] * per_item[right]).double().sqrt()
+            _keep_nearest(left, right, total, neighbours, scores)
+            first = last
+        return cls(neighbours, scores)
+
+    @classmethod
+    def from_embeddings(cls, table: Tensor, *, k: int = 10) -> ItemSimilarity:
+        """Compare the vectors of the items by inner product; a block of items at a time, on the table's device.
+
+        Args:
+            table: (V + 2, D) float; row i is item i, the first row is the pad's and the last the mask's.
+            k: neighbours kept for each item, below V.
+
+        Returns:
+            An :class:`ItemSimilarity` on the table's device.
+
+        Raises:
+            TypeError: ``table`` is not of a floating dtype.
+            ValueError: ``table`` has not two axes, or fewer than k + 1 items.
+
+        Example:
+            >>> import torch, seqaug as sa
+            >>> table = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.0, 0.0]])
+            >>> sa.ItemSimilarity.from_embeddings(table, k=1).neighbours.squeeze(1)
+            tensor([0, 2, 1, 2, 0])
+
+        Source: CoSeRec (Liu et al., 2021), section 3.2.1.
+        """
+        check_count("k", k, 1)
+        if not isinstance(table, Tensor) or not table.is_floating_point():
+            came = table.dtype if isinstance(table, Tensor) else type(table).__name__
+            raise TypeError(f"table must be a floating tensor (V + 2, D), got {came}")
+        if table.ndim != 2 or len(table) < k + 3:
+            raise ValueError(f"table must be (V + 2, D) with V above k={k}, got table.shape={tuple(table.shape)}")
+        table = table.detach()
+        catalog = table[1:-1]
+        items = len(catalog)
+        neighbours = torch.zeros(len(table), k, dtype=torch.int64, device=table.device)
+        scores = torch.full((len(table), k), -torch.inf, device=table.device)
+        block = max(1, _SCORES_AT_ONCE // items)
+        for begin in range(0, items, block):
+            rows = torch.arange(begin, min(begin + block, items), device=table.device)
+            product = (catalog[rows] @ catalog.T).float()
+            product[rows - begin, rows] = -torch.inf
+            best = product.topk(k, dim=1)
+            neighbours[1 + rows] = 1 + best.indices
+            scores[1 + rows] = best.values
+        return cls(neighbours, scores)
+
+    def hybrid(self, other: ItemSimilarity) -> ItemSimilarity:
+        """Merge two measures: scores are scaled to [0, 1] over each table (min-max), and each item keeps the best of both.
+
+        Args:
+            other: neighbours of the same items.
+
+        Returns:
+            An :class:`ItemSimilarity` with as many neighbours per item as ``self``.
+
+        Raises:
+            ValueError: the two have not the same number of items.
+
+        Source: CoSeRec (Liu et al., 2021), section 3.2.1.
+        """
+        if len(other.neighbours) != len(self.neighbours):
+            raise ValueError(
+                f"both must be of the same items, got {len(self.neighbours)} rows and {len(other.neighbours)} rows"
+            )
+        k = self.neighbours.shape[1]
+        ids = torch.cat([self.neighbours, other.neighbours.to(self.neighbours.device)], 1)
+        scores = torch.cat([_scaled(self.scores), _scaled(other.scores).to(self.scores.device)], 1)
+        # Best first; of an item that both name only the better one stays.
+        scores, by_score = scores.sort(1, descending=True, stable=True)
+        ids = ids.gather(1, by_score)
+        grouped, by_id = ids.sort(1, stable=True)
+        again = torch.zeros_like(ids, dtype=torch.bool)
+        again[:, 1:] = grouped[:, 1:] == grouped[:, :-1]
+        again = torch.zeros_like(again).scatter(1, by_id, again)
+        scores = scores.masked_fill(again | (ids == 0), -torch.inf)
+        scores, by_score = scores.sort(1, descending=True, stable=True)
+        ids = ids.gather(1, by_score).masked_fill(scores == -torch.inf, 0)
+        return ItemSimilarity(ids[:, :k].contiguous(), scores[:, :k].contiguous())
+
+    def to(self, device: torch.device | str) -> ItemSimilarity:
+        """The same similarity on another device."""
+        return ItemSimilarity(self.neighbours.to(device), self.scores.to(device))
+
+
+def _interactions(rows: Iterable[Sequence[int] | Tensor], num_items: int) -> tuple[Tensor, Tensor]:
+    """(N,) users and (N,) items, each pair once, by user."""
+    tensors = [torch.as_tensor(row, dtype=torch.int64).cpu() for row in rows]
+    sizes = torch.tensor([len(row) for row in tensors], dtype=torch.int64)
+    item = torch.cat(tensors) if tensors else torch.zeros(0, dtype=torch.int64)
+    user = torch.repeat_interleave(torch.arange(len(tensors)), sizes)
+    if len(item) and (int(item.min()) < 0 or int(item.max()) > num_items):
+        came = int(item.min()) if int(item.min()) < 0 else int(item.max())
+        raise ValueError(f"ids must be 1..{num_items} (num_items={num_items}) or the pad id 0, got {came}")
+    key = torch.unique((user * (num_items + 1) + item)[item != 0])
+    return key // (num_items + 1), key % (num_items + 1)
+
+
+def _keep_nearest(left: Tensor, right: Tensor, value: Tensor, neighbours: Tensor, scores: Tensor) -> None:
+    """Write the best of each item's candidates, which come ordered by item and id, into the two tables."""
+    by_value = torch.argsort(value, descending=True, stable=True)
+    order = by_value[torch.argsort(left[by_value], stable=True)]
+    left, right, value = left[order], right[order], value[order]
+    count = torch.bincount(left, minlength=len(neighbours))
+    rank = torch.arange(len(left)) - (count.cumsum(0) - count)[left]
+    kept = rank < neighbours.shape[1]
+    neighbours[left[kept], rank[kept]] = right[kept]
+    scores[left[kept], rank[kept]] = value[kept].float()
+
+
+def _scaled(scores: Tensor) -> Tensor:
+    """Scores stretched to [0, 1] over the whole table; -inf stays."""
+    found = scores > -torch.inf
+    low = torch.where(found, scores, torch.inf).min()
+    high = torch.where(found, scores, -torch.inf).max()
+    span = torch.where(high > low, high - low, 1.0)
+    return torch.where(found, (scores - low) / span, -torch.inf)

@@ -1,0 +1,65 @@
+"""Slots of a padded row: where its items stand, and the small constructions that operators are made of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqaug._checks import Side
+
+
+def slot_numbers(items: Tensor) -> Tensor:
+    """(L,) int64: 0, 1, ..., L - 1 on the device of ``items``."""
+    return torch.arange(items.shape[1], device=items.device)
+
+
+def first_slot(count: Tensor, slots: int, side: Side) -> Tensor:
+    """(B,) slot of the oldest of ``count`` items."""
+    return slots - count if side == "left" else torch.zeros_like(count)
+
+
+def fraction(rate: Tensor, count: Tensor) -> Tensor:
+    """(B,) int64: floor(rate * count)."""
+    return (rate * count).floor().long().clamp(max=count)
+
+
+def at_least_one(rate: Tensor, count: Tensor) -> Tensor:
+    """(B,) int64: max(1, floor(rate * count)), but 0 of an empty row."""
+    return fraction(rate, count).clamp(min=1).minimum(count)
+
+
+def offset(uniform: Tensor, room: Tensor) -> Tensor:
+    """(B,) int64: uniform on {0, ..., room}. The rounding of float32 could reach room + 1."""
+    return (uniform * (room + 1)).long().minimum(room)
+
+
+def choose(real: Tensor, count: Tensor, order: Tensor) -> Tensor:
+    """Choose ``count`` distinct real slots of each row, uniformly.
+
+    Args:
+        real: (B, L) bool; the slots to choose from.
+        count: (B,) int64, at most the number of real slots.
+        order: (B, L) int64; a random permutation of the slots: the first real ones in it are chosen.
+
+    Returns:
+        (B, L) bool.
+    """
+    in_order = real.gather(1, order)
+    chosen = in_order & (in_order.cumsum(1) <= count[:, None])
+    return torch.zeros_like(real).scatter(1, order, chosen)
+
+
+def place(source: Tensor, slot: Tensor, kept: Tensor) -> Tensor:
+    """Write each kept source into its output slot.
+
+    Args:
+        source: (B, L) int64; what to write.
+        slot: (B, L) int64; where to: distinct slots in [0, L) wherever ``kept``.
+        kept: (B, L) bool.
+
+    Returns:
+        (B, L) int64, -1 where nothing was written.
+    """
+    slots = source.shape[1]
+    spare = torch.full((source.shape[0], slots + 1), -1, dtype=source.dtype, device=source.device)
+    return spare.scatter(1, torch.where(kept, slot, slots), source)[:, :slots]
