@@ -1,0 +1,1 @@
+"""What every example shares: data, batches, encoders, training, evaluation, report."""

@@ -1,0 +1,134 @@
+"""A data set of sequences, its leave-one-out split, and the text format it is read from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from recsys.errors import UsageError
+
+MIN_ITEMS = 3  # one input, the validation target, the test target
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One row of item ids per user, oldest first, ids 1..num_items.
+
+    Leave-one-out: the last item of a row is the test target, the one before it the validation target; training
+    sees the rest. ``users`` and ``items`` are the original names: ``users[r]`` of row r, ``items[i - 1]`` of id i.
+    """
+
+    name: str
+    rows: list[list[int]]
+    num_items: int
+    users: list[str]
+    items: list[str]
+
+    def training_rows(self) -> list[list[int]]:
+        """What training may look at: everything but the validation and test targets."""
+        return [row[:-2] for row in self.rows]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the rows."""
+        text = "\n".join(" ".join(map(str, row)) for row in self.rows)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def statistics(self) -> str:
+        """Users, items, interactions, density and row lengths, in one line."""
+        actions = sum(map(len, self.rows))
+        targets = sum(len(row) - 1 for row in self.training_rows())
+        return (
+            f"{self.name}: {len(self.rows):,} users, {self.num_items:,} items, {actions:,} interactions "
+            f"(density {actions / len(self.rows) / self.num_items:.3%}, {actions / len(self.rows):.1f} per user), "
+            f"{targets:,} training targets"
+        )
+
+
+@dataclass(frozen=True)
+class Held:
+    """Held-out targets: histories (users, length) left-padded, targets (users,), everything seen (users, any)."""
+
+    items: Tensor
+    target: Tensor
+    seen: Tensor
+
+
+def training_pairs(data: Dataset, length: int) -> tuple[Tensor, Tensor]:
+    """Inputs and next-item targets (rows, length) of every row with at least one of them, left-padded."""
+    import seqaug as sa
+
+    rows = [row for row in data.training_rows() if len(row) > 1]
+    return (
+        sa.pad_sequences([row[:-1] for row in rows], length=length, side="left"),
+        sa.pad_sequences([row[1:] for row in rows], length=length, side="left"),
+    )
+
+
+def held_out(data: Dataset, part: str, length: int) -> Held:
+    """The ``"validation"`` or ``"test"`` targets with the histories before them."""
+    import seqaug as sa
+
+    back = {"validation": 2, "test": 1}[part]
+    histories = [row[:-back] for row in data.rows]
+    longest = max(map(len, histories))
+    return Held(
+        items=sa.pad_sequences(histories, length=length, side="left"),
+        target=torch.tensor([row[-back] for row in data.rows]),
+        seen=sa.pad_sequences(histories, length=longest, side="left"),
+    )
+
+
+def read_sequences(path: Path, name: str) -> Dataset:
+    """Read ``user item item ...`` per line, oldest first, item ids 1..V without large gaps."""
+    rows: list[list[int]] = []
+    users: list[str] = []
+    first_line: dict[str, int] = {}
+    widest = (0, 0)  # largest id, its line
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        user, *words = line.split()
+        try:
+            row = [int(word) for word in words]
+        except ValueError:
+            bad = next(word for word in words if not _is_integer(word))
+            raise UsageError(
+                f"{path}:{number}: expected `user item item ...` with integer items, got {bad!r}"
+            ) from None
+        if len(row) < MIN_ITEMS:
+            raise UsageError(
+                f"{path}:{number}: expected at least {MIN_ITEMS} items (input, validation, test), got {len(row)}; "
+                "drop the line"
+            )
+        if min(row) < 1:
+            raise UsageError(f"{path}:{number}: expected item ids from 1 (0 is padding), got {min(row)}")
+        if user in first_line:
+            raise UsageError(
+                f"{path}:{number}: expected one line per user, got user={user!r} again (first on line "
+                f"{first_line[user]}); join the two lines"
+            )
+        first_line[user] = number
+        widest = max(widest, (max(row), number))
+        rows.append(row)
+        users.append(user)
+    if not rows:
+        raise UsageError(f"{path}: expected at least one line `user item item ...`, got an empty data set")
+    distinct = len({item for row in rows for item in row})
+    if widest[0] > 4 * distinct + 1000:
+        raise UsageError(
+            f"{path}:{widest[1]}: expected item ids 1..V without large gaps, got {widest[0]} with only {distinct} "
+            "different items; number the items again, or give an interactions table (CSV, parquet)"
+        )
+    return Dataset(name, rows, widest[0], users, [str(item) for item in range(1, widest[0] + 1)])
+
+
+def _is_integer(word: str) -> bool:
+    try:
+        int(word)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,127 @@
+"""Encoders: item vectors (rows, slots, features) and which slots are real -> hidden states of the same shape.
+
+They take vectors, not ids, so that a mix of two sequences goes in like any other. Rows are left-padded and may be
+trimmed: positions count from the newest slot, so trimming changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def item_table(num_items: int, dim: int) -> nn.Embedding:
+    """Table of V + 2 rows: 0 = padding, 1..V = the catalog, V + 1 = mask."""
+    table = nn.Embedding(num_items + 2, dim, padding_idx=0)
+    nn.init.normal_(table.weight, std=0.02)
+    with torch.no_grad():
+        table.weight[0].zero_()
+    return table
+
+
+class Block(nn.Module):
+    """Post-norm transformer block: causal self-attention, then a GELU network four times as wide."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.wide = nn.Linear(dim, 4 * dim)
+        self.narrow = nn.Linear(4 * dim, dim)
+        self.attention_norm = nn.LayerNorm(dim, eps=1e-12)
+        self.network_norm = nn.LayerNorm(dim, eps=1e-12)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
+        scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.mT + bias  # (rows, heads, slots, slots)
+        mixed = self._drop(scores.softmax(-1)) @ v
+        x = self.attention_norm(x + self._drop(self.out(rearrange(mixed, "b h l d -> b l (h d)"))))
+        return self.network_norm(x + self._drop(self.narrow(F.gelu(self.wide(x)))))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+
+class SASRec(nn.Module):
+    """Self-attentive sequential recommendation (Kang and McAuley, 2018) with post-norm blocks and GELU."""
+
+    def __init__(
+        self,
+        num_items: int,
+        dim: int = 64,
+        layers: int = 2,
+        heads: int = 2,
+        length: int = 50,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.length = length
+        self.item_embedding = item_table(num_items, dim)
+        self.positions = nn.Embedding(length, dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-12)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
+        nn.init.normal_(self.positions.weight, std=0.02)
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, vectors: Tensor, valid: Tensor) -> Tensor:
+        slots = vectors.shape[1]
+        x = self.dropout(self.norm(vectors + self.positions.weight[self.length - slots :]))
+        bias = attention_bias(valid, x.dtype)
+        for block in self.blocks:
+            x = block(x, bias)
+        return x
+
+
+def attention_bias(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """(rows, 1, slots, slots): 0 where a slot may look, -inf elsewhere; padding looks at itself only."""
+    slots = torch.arange(valid.shape[1], device=valid.device)
+    past = rearrange(slots, "q -> q 1") > slots
+    same = rearrange(slots, "q -> q 1") == slots
+    open_ = (past & rearrange(valid, "b k -> b 1 1 k")) | same
+    return torch.zeros(open_.shape, dtype=dtype, device=valid.device).masked_fill_(~open_, -math.inf)
+
+
+class GRU4Rec(nn.Module):
+    """Recurrent sequential recommendation (Hidasi et al., 2016): a GRU that starts at the first real slot."""
+
+    def __init__(
+        self,
+        num_items: int,
+        dim: int = 64,
+        layers: int = 1,
+        heads: int = 1,
+        length: int = 50,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.length = length
+        self.item_embedding = item_table(num_items, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.gru = nn.GRU(dim, dim, num_layers=layers, batch_first=True)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, vectors: Tensor, valid: Tensor) -> Tensor:
+        # Left-padded rows are turned to start in slot 0: what follows a row's end cannot reach back into it.
+        slots = torch.arange(valid.shape[1], device=valid.device)
+        pads = valid.shape[1] - valid.sum(1, keepdim=True)  # (rows, 1)
+        to_start = (slots + pads) % valid.shape[1]
+        to_end = (slots - pads) % valid.shape[1]
+        states, _ = self.gru(_take(self.dropout(vectors), to_start))
+        return self.out(_take(states, to_end))
+
+
+def _take(x: Tensor, slots: Tensor) -> Tensor:
+    return x.gather(1, rearrange(slots, "b l -> b l 1").expand(-1, -1, x.shape[2]))
+
+
+ENCODERS: dict[str, type[SASRec] | type[GRU4Rec]] = {"sasrec": SASRec, "gru4rec": GRU4Rec}

@@ -1,0 +1,163 @@
+"""Every choice of a run, where its default comes from, and what each named system is."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from recsys.errors import UsageError, choose
+
+OPERATORS = ("crop", "mask", "reorder", "substitute")
+LOSSES = ("ice", "ce", "bce", "focal")
+ENCODER_NAMES = ("sasrec", "gru4rec")
+WEIGHTINGS = ("none", "batch_sum", "row", "mean_one")
+REDUCTIONS = ("expected", "token", "row")
+PRECISIONS = ("32", "64", "bf16", "16")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run of one system. The defaults are the recipe that was measured best; ``PAPER`` is the paper's."""
+
+    system: str = "rmhsaocl"
+    data: str = "shop"
+    # what a step scores
+    loss: str = "ice"
+    negatives: int = 1  # per target, for the losses that sample them
+    reduction: str = (
+        "expected"  # divide by the expected number of targets per batch, their number, or row by row
+    )
+    operators: tuple[str, ...] = OPERATORS
+    rate: tuple[float, float] = (0.2, 0.7)
+    alpha: float = 0.4
+    views: int = 1
+    mixes: tuple[int, int] = (0, 0)  # over positions, over features
+    weighting: str = "none"
+    future: str = "keep"
+    pad_mix: str = "keep"
+    # the encoder
+    encoder: str = "sasrec"
+    dim: int = 64
+    layers: int = 2
+    heads: int = 2
+    max_length: int = 50
+    dropout: float = 0.5
+    # the loop
+    stages: int = 1
+    epochs: int = 200
+    patience: int = 10
+    batch_size: int = 256
+    lr: float = 1e-3
+    seed: int = 0
+    device: str = "auto"
+    devices: int = 1
+    precision: str = "32"
+    threads: int = 0  # 0 = all cores
+
+    @property
+    def augmented(self) -> bool:
+        return self.views > 0 or self.mixes != (0, 0)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Settings:
+        pairs = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return cls(**pairs)
+
+
+PLAIN: dict[str, Any] = {"views": 0, "mixes": (0, 0)}
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "rmhsaocl": {},
+    "basrec": {
+        "loss": "bce", "operators": ("reorder", "substitute"), "views": 4, "mixes": (3, 3),
+        "weighting": "batch_sum", "future": "mix", "pad_mix": "embedding",
+    },
+    "sasrec": {"loss": "bce", **PLAIN},
+    "sasrec-ice": {"loss": "ice", **PLAIN},
+    "sasrec-ce": {"loss": "ce", **PLAIN},
+    "sasrec-focal": {"loss": "focal", **PLAIN},
+}  # fmt: skip
+
+# The embedded shop is small: smaller batches, fewer epochs.
+SHOP: dict[str, Any] = {}
+
+PAPER: dict[str, Any] = {"dropout": 0.1, "stages": 2, "patience": 20, "reduction": "token"}
+PAPER_AUGMENTATION: dict[str, Any] = {
+    "views": 4, "mixes": (3, 3), "weighting": "batch_sum", "future": "mix", "pad_mix": "embedding",
+}  # fmt: skip
+PAPER_DATA: dict[str, dict[str, Any]] = {  # alpha, rate and dropout of the second stage
+    "Beauty": {"alpha": 0.4, "rate": (0.2, 0.7), "dropout": 0.1},
+    "Sports": {"alpha": 0.3, "rate": (0.1, 0.8), "dropout": 0.1},
+    "Yelp": {"alpha": 0.5, "rate": (0.2, 0.5), "dropout": 0.1},
+    "Home": {"alpha": 0.5, "rate": (0.3, 0.7), "dropout": 0.05},
+}
+AUGMENTATION = ("operators", "rate", "alpha", "views", "mixes", "weighting", "future", "pad_mix", "stages")
+
+
+def resolve(system: str, given: dict[str, Any], paper: bool, data_name: str) -> Settings:
+    """Settings of ``system``: defaults, then the system, then the paper (if asked for), then what was given."""
+    choose("--system", system, SYSTEMS)
+    chosen = dict(SYSTEMS[system], system=system)
+    plain = chosen.get("views") == 0
+    if data_name == "shop":
+        chosen = SHOP | chosen
+    if paper:
+        chosen |= PAPER
+        chosen |= PAPER_DATA.get(data_name, {})
+        if not plain:
+            chosen |= PAPER_AUGMENTATION
+    if plain:
+        given = {name: value for name, value in given.items() if name not in AUGMENTATION and name != "loss"}
+        chosen["stages"] = 1
+    return check(dataclasses.replace(Settings(), **(chosen | given)))
+
+
+def control_of(settings: Settings) -> str:
+    """The system that differs from an augmented one in nothing but the augmentation."""
+    return "sasrec" if settings.loss == "bce" else f"sasrec-{settings.loss}"
+
+
+def check(settings: Settings) -> Settings:
+    """Return ``settings`` if every value is possible, else raise an error that names the first that is not."""
+    for name in settings.operators:
+        choose("--operators", name, OPERATORS)
+    low, high = settings.rate
+    if not 0 <= low <= high <= 1:
+        raise UsageError(f"expected --rate A-B with 0 <= A <= B <= 1, got rate={low:g}-{high:g}")
+    choose("--loss", settings.loss, LOSSES)
+    choose("--encoder", settings.encoder, ENCODER_NAMES)
+    choose("--weighting", settings.weighting, WEIGHTINGS)
+    choose("--reduction", settings.reduction, REDUCTIONS)
+    choose("--precision", settings.precision, PRECISIONS)
+    choose("--future", settings.future, ("keep", "mix"))
+    choose("--pad-mix", settings.pad_mix, ("keep", "embedding"))
+    for name, least in LEAST.items():
+        value = getattr(settings, name)
+        if value < least:
+            raise UsageError(f"expected --{name.replace('_', '-')} of at least {least}, got {name}={value}")
+    if min(settings.mixes) < 0:
+        raise UsageError(
+            f"expected --mixes P+F with P, F >= 0, got mixes={settings.mixes[0]}+{settings.mixes[1]}"
+        )
+    if not settings.alpha > 0:
+        raise UsageError(f"expected --alpha above 0, got alpha={settings.alpha:g}")
+    if not settings.lr > 0:
+        raise UsageError(f"expected --lr above 0, got lr={settings.lr:g}")
+    if not 0 <= settings.dropout < 1:
+        raise UsageError(f"expected --dropout with 0 <= dropout < 1, got dropout={settings.dropout:g}")
+    if settings.stages not in (1, 2):
+        raise UsageError(f"expected --stages 1 or 2, got stages={settings.stages}")
+    if settings.dim % settings.heads:
+        raise UsageError(
+            f"expected --dim divisible by --heads, got dim={settings.dim}, heads={settings.heads}"
+        )
+    return settings
+
+
+LEAST = {
+    "views": 0, "epochs": 1, "patience": 1, "batch_size": 1, "max_length": 1, "dim": 1, "layers": 1, "heads": 1,
+    "negatives": 1, "seed": 0, "threads": 0, "devices": 1,
+}  # fmt: skip
