@@ -27,6 +27,7 @@ def uniform_excluding(u: Tensor, num_items: int, excluded: Tensor) -> tuple[Tens
         remaining: (B,) int64, number of ids the row leaves to draw from; 0 marks the rows just described.
 
     Example:
+        >>> import torch
         >>> u = torch.tensor([[0.0, 0.4, 0.99]])
         >>> ids, remaining = uniform_excluding(u, 5, torch.tensor([[2, 4, 2, 0]]))
         >>> ids.tolist(), remaining.tolist()

@@ -1,0 +1,89 @@
+"""The losses' kernels as functions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqaug._checks import check_choice
+from seqaug.kernels import ops
+
+BACKENDS = ("auto", "chunked")
+
+
+def linear_logsumexp(
+    hidden: Tensor, table: Tensor, *, catalog: slice | None = None, backend: str = "auto"
+) -> Tensor:
+    """log sum_c exp(hidden . table[c]), the denominator of a softmax over the whole catalog.
+
+    Never holds tokens x catalog: memory beyond inputs and gradients does not grow with their product.
+    Any upstream gradient is right, also negative ones.
+
+    Args:
+        hidden: (..., D) float.
+        table: (R, D) float, same D.
+        catalog: the rows of the table that are summed over; None for all of them.
+        backend: "auto" or "chunked".
+
+    Returns:
+        (...,) float32, float64 for float64 input.
+
+    Raises:
+        ValueError: shapes that do not fit, an empty catalog, an unknown backend.
+
+    Example:
+        >>> import torch
+        >>> hidden, table = torch.zeros(2, 3, 5), torch.zeros(7, 5)
+        >>> linear_logsumexp(hidden, table).exp().round().tolist()
+        [[7.0, 7.0, 7.0], [7.0, 7.0, 7.0]]
+
+    Source: the denominator of Eq. 7 and 9 of the cross-entropy losses of sequential recommendation.
+    """
+    check_backend(backend)
+    check_table(hidden, table)
+    start, stop = catalog_bounds(table, slice(None) if catalog is None else catalog)
+    states, table = same_dtype(hidden.reshape(-1, hidden.shape[-1]), table)
+    need_hidden = torch.is_grad_enabled() and states.requires_grad
+    with torch.autocast(hidden.device.type, enabled=False):
+        lse, _ = ops.logsumexp(states, table, start, stop, need_hidden)
+    return lse.reshape(hidden.shape[:-1])
+
+
+def check_backend(backend: object) -> None:
+    check_choice("backend", backend, BACKENDS)
+
+
+def check_table(hidden: Tensor, table: Tensor) -> None:
+    for name, value in (("hidden", hidden), ("table", table)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+        if not value.is_floating_point():
+            raise TypeError(f"{name} must hold floats, got {name}.dtype={value.dtype}")
+    if table.ndim != 2 or hidden.ndim < 1 or hidden.shape[-1] != table.shape[1]:
+        raise ValueError(
+            "hidden (..., features) and table (rows, features) must agree in features, "
+            f"got hidden.shape={tuple(hidden.shape)}, table.shape={tuple(table.shape)}"
+        )
+
+
+def catalog_bounds(table: Tensor, catalog: slice) -> tuple[int, int]:
+    """First row of the catalog and one past its last; a slice that leaves the table is an error."""
+    rows = table.shape[0]
+    start, stop, step = catalog.indices(rows)
+    beyond = any(edge is not None and not -rows <= edge <= rows for edge in (catalog.start, catalog.stop))
+    if step != 1 or beyond or stop <= start:
+        raise ValueError(
+            f"catalog must be a slice of consecutive rows of a table of {rows} rows, at least one, got "
+            f"catalog={catalog!r}: slice(1, num_items + 1) where row 0 is padding"
+        )
+    return start, stop
+
+
+def same_dtype(hidden: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the dtype of autocast where it is on, as for a linear layer, else in their common one."""
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)
+    else:
+        dtype = torch.promote_types(hidden.dtype, table.dtype)
+    return hidden.to(dtype), table.to(dtype)

@@ -1,0 +1,1 @@
+"""The product of hidden states with the whole item table, without ever holding tokens x catalog."""

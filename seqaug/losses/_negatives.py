@@ -1,0 +1,103 @@
+"""Scores of sampled negatives, in every form they can be given."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from seqaug.losses._tokens import Tokens
+
+Negatives = Tensor | tuple[Tensor, Tensor]
+
+FORMS = (
+    "ids (k,), (rows, k) or (rows, steps, k), vectors (k, features), (rows, k, features) or "
+    "(rows, steps, k, features), or the (ids, log_q) of a sampler"
+)
+
+
+class Scored(NamedTuple):
+    """Negatives as each token sees them; leading 1 where all tokens share them."""
+
+    scores: Tensor  # (tokens, negatives)
+    ids: Tensor | None  # (tokens or 1, negatives), None for vectors
+    log_q: Tensor | None  # (tokens or 1, negatives), None unless the sampler gave it
+
+
+def required(name: str, negatives: Negatives | None) -> Negatives:
+    if negatives is None:
+        raise ValueError(
+            f"{name} needs negatives=, got None: pass {FORMS}, for example "
+            "UniformNegatives(num_items).sample(target, history=items)"
+        )
+    return negatives
+
+
+def refuse(name: str, negatives: Negatives | None) -> None:
+    if negatives is not None:
+        raise ValueError(
+            f"{name} scores the whole catalog and takes no negatives, got negatives=: leave them out"
+        )
+
+
+def score_negatives(tokens: Tokens, table: Tensor, negatives: Negatives) -> Scored:
+    """hidden . negative for every token, in the accumulation dtype."""
+    ids, log_q = negatives if isinstance(negatives, tuple) else (negatives, None)
+    if not isinstance(ids, Tensor):
+        raise TypeError(f"negatives must be {FORMS}, got {type(ids).__name__}")
+    vectors = ids.is_floating_point()
+    lead = ids.shape[:-2] if vectors else ids.shape[:-1]  # (), (rows,) or (rows, steps)
+    rows = tokens.padded.shape[:1]
+    if (
+        ids.ndim < 1 + vectors
+        or lead not in (torch.Size(()), rows, tokens.shape)
+        or (vectors and ids.shape[-1] != table.shape[1])
+    ):
+        raise ValueError(
+            f"negatives must be {FORMS}, with rows and steps as in {tuple(tokens.shape)}, "
+            f"got negatives.shape={tuple(ids.shape)}"
+        )
+    if log_q is not None and (vectors or log_q.shape != ids.shape):
+        raise ValueError(
+            "the log_q of negatives must come with ids of the same shape, "
+            f"got ids.shape={tuple(ids.shape)}, log_q.shape={tuple(log_q.shape)}"
+        )
+    per_token = len(lead) == tokens.padded.ndim - 1 or (len(lead) == 1 and len(tokens.shape) == 1)
+    wide = tokens.share.dtype
+    seen = ids
+    if per_token:
+        seen = pick(ids.flatten(0, len(lead) - 1), tokens)
+        entries = (seen if vectors else F.embedding(seen.long(), table)).to(
+            wide
+        )  # (tokens, negatives, features)
+        scores = torch.einsum("t d, t k d -> t k", tokens.hidden.to(wide), entries)
+    else:
+        entries = (seen if vectors else F.embedding(seen.long(), table)).to(wide)
+        if len(lead) == 0:
+            scores = tokens.hidden.to(wide) @ entries.t()
+        else:
+            every = torch.einsum("b l d, b k d -> b l k", tokens.padded.to(wide), entries)
+            scores = pick(rearrange(every, "b l k -> (b l) k"), tokens)
+    return Scored(
+        scores,
+        None if vectors else as_seen(ids, tokens, per_token),
+        None if log_q is None else as_seen(log_q, tokens, per_token),
+    )
+
+
+def as_seen(values: Tensor, tokens: Tokens, per_token: bool) -> Tensor:
+    """Ids or log q of negatives, one line per token, or one line for all."""
+    if values.ndim == 1:
+        return rearrange(values, "k -> 1 k")
+    if per_token:
+        return pick(values.reshape(-1, values.shape[-1]), tokens)
+    steps = tokens.padded.shape[1]
+    row = torch.arange(tokens.shape.numel(), device=values.device) // max(steps, 1)
+    return values[pick(row, tokens)]
+
+
+def pick(values: Tensor, tokens: Tokens) -> Tensor:
+    return values if tokens.kept is None else values[tokens.kept]

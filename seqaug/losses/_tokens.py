@@ -1,0 +1,192 @@
+"""From the arguments every loss takes to one flat list of tokens, each with its share of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from seqaug.functional import check_table
+from seqaug.kernels.chunked import accumulator
+from seqaug.soft_target import SoftTarget
+
+Target = Tensor | SoftTarget
+
+
+class Rule(NamedTuple):
+    """How the losses of tokens become one number."""
+
+    reduction: str
+    denominator: float | None
+    ignore_index: int
+
+
+class Tokens(NamedTuple):
+    """The scored positions. `share` holds weights and denominators: a loss is the sum of share * value."""
+
+    hidden: Tensor  # (tokens, features), zero where nothing is real
+    padded: Tensor  # (rows, steps, features), the same before padding was dropped
+    first: Tensor  # (tokens,) ids, 0 where nothing is real; or (tokens, features) vectors
+    second: Tensor | None  # (tokens,) ids of the other half of soft targets
+    lam: Tensor | None  # (tokens,) share of the first half
+    share: Tensor  # (tokens,), 0 where nothing is real
+    real: Tensor  # (tokens,) bool
+    kept: Tensor | None  # (tokens,) which of the rows * steps positions these are, None for all
+    shape: torch.Size  # of the ids: (rows, steps), or (tokens,) when packed
+
+
+def gather_tokens(
+    hidden: Tensor,
+    table: Tensor,
+    target: Target,
+    weight: Tensor | None,
+    valid: Tensor | None,
+    rule: Rule,
+    only_last: bool = False,
+) -> Tokens:
+    """Check the arguments, find the real tokens, give each its share, drop the others where that is free."""
+    check_table(hidden, table)
+    if hidden.ndim not in (2, 3):
+        raise ValueError(
+            "hidden must be (rows, steps, features), or (tokens, features) when packed, "
+            f"got hidden.shape={tuple(hidden.shape)}"
+        )
+    shape = hidden.shape[:-1]
+    wide = accumulator(torch.promote_types(hidden.dtype, table.dtype))
+    first, second, lam, whole = read_target(target, hidden, rule.ignore_index)
+    real = torch.ones(shape, dtype=torch.bool, device=hidden.device) if whole is None else whole > 0
+    if valid is not None:
+        check_valid(valid, shape)
+        real = real & valid
+
+    grid = real if real.ndim == 2 else rearrange(real, "t -> t 1")  # (rows, steps)
+    if only_last:
+        grid = grid & (grid.flip(1).cumsum(1).flip(1) == 1)
+    share = shares(grid, rule, wide)
+    real, share = grid.reshape(shape), share.reshape(shape)
+    if weight is not None:
+        share = share * spread_weight(weight, shape).to(wide)
+    if second is not None and whole is not None:
+        share = share * whole.to(wide)
+    share = share.masked_fill(~real, 0.0).flatten()
+
+    states = hidden.masked_fill(~rearrange(real, "... -> ... 1"), 0.0)
+    padded = states if hidden.ndim == 3 else rearrange(states, "t d -> t 1 d")
+    states = rearrange(padded, "b l d -> (b l) d")
+    if first.is_floating_point():
+        first = first.masked_fill(~rearrange(real, "... -> ... 1"), 0.0).reshape(states.shape)
+    else:
+        first = first.masked_fill(~real, 0).flatten()
+    if second is not None and lam is not None:
+        second = second.masked_fill(~real, 0).flatten()
+        lam = lam.to(wide).masked_fill(~real, 1.0).flatten()
+    real = real.flatten()
+
+    kept = None
+    if may_drop(states):
+        kept = real.nonzero().squeeze(1)
+        states, first, share, real = states[kept], first[kept], share[kept], real[kept]
+        if second is not None and lam is not None:
+            second, lam = second[kept], lam[kept]
+    return Tokens(states, padded, first, second, lam, share, real, kept, shape)
+
+
+def read_target(
+    target: Target, hidden: Tensor, ignore_index: int
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """First and second half, share of the first, and how much of the target is real (None: all of it)."""
+    shape = hidden.shape[:-1]
+    if isinstance(target, SoftTarget):
+        for name, ids in (("first", target.first), ("second", target.second)):
+            check_ids(f"target.{name}", ids, shape)
+        share = torch.broadcast_to(target.lam, shape)
+        one = share.masked_fill(target.first == ignore_index, 0.0)
+        two = (1.0 - share).masked_fill(target.second == ignore_index, 0.0)
+        whole = one + two
+        lam = one / whole.masked_fill(whole <= 0, 1.0)
+        first = target.first.masked_fill(target.first == ignore_index, 0)
+        return first.long(), target.second.masked_fill(target.second == ignore_index, 0).long(), lam, whole
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target must be ids, a SoftTarget or vectors, got {type(target).__name__}")
+    if target.is_floating_point():
+        if target.shape != hidden.shape:
+            raise ValueError(
+                f"vectors as targets must have the shape of hidden, {tuple(hidden.shape)}, "
+                f"got target.shape={tuple(target.shape)}"
+            )
+        return target, None, None, None
+    check_ids("target", target, shape)
+    return target.long(), None, None, (target != ignore_index).float()
+
+
+def shares(real: Tensor, rule: Rule, dtype: torch.dtype) -> Tensor:
+    """What one token's value counts in the result, before weights: (rows, steps)."""
+    share = real.to(dtype)
+    if rule.reduction == "token":
+        return share / (share.sum().clamp_min(1.0) if rule.denominator is None else rule.denominator)
+    if rule.reduction == "row":
+        length = share.sum(1, keepdim=True)
+        rows = (length > 0).sum().clamp_min(1) if rule.denominator is None else rule.denominator
+        return share / length.clamp_min(1.0) / rows
+    return share
+
+
+def may_drop(states: Tensor) -> bool:
+    """Dropping padding asks the device how much is left: free on a CPU only; graphs need fixed shapes."""
+    return not torch.compiler.is_compiling() and states.device.type == "cpu" and type(states) is Tensor
+
+
+def spread_weight(weight: Tensor, shape: torch.Size) -> Tensor:
+    if weight.shape == shape:
+        return weight
+    if weight.shape == shape[:1]:
+        return rearrange(weight, "b -> b 1")
+    raise ValueError(
+        f"weight must be one per row, {tuple(shape[:1])}, or one per target, {tuple(shape)}, "
+        f"got weight.shape={tuple(weight.shape)}"
+    )
+
+
+def check_ids(name: str, ids: Tensor, shape: torch.Size) -> None:
+    if not isinstance(ids, Tensor) or ids.dtype not in (torch.int32, torch.int64):
+        kind = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
+        raise TypeError(f"{name} must be int32 or int64 ids, got {kind}")
+    if ids.shape != shape:
+        raise ValueError(
+            f"{name} must have the shape of the hidden states, {tuple(shape)}, got {name}.shape={tuple(ids.shape)}"
+        )
+
+
+def check_valid(valid: Tensor, shape: torch.Size) -> None:
+    if valid.dtype != torch.bool or valid.shape != shape:
+        raise ValueError(
+            f"valid must be bool of shape {tuple(shape)}, got {valid.dtype} of shape {tuple(valid.shape)}"
+        )
+
+
+def target_score(tokens: Tokens, table: Tensor, half: Tensor) -> Tensor:
+    """hidden . target for ids (tokens,) or vectors (tokens, features), in the accumulation dtype."""
+    vectors = half if half.is_floating_point() else torch.nn.functional.embedding(half, table)
+    wide = tokens.share.dtype
+    return (tokens.hidden.to(wide) * vectors.to(wide)).sum(1)
+
+
+def over_targets(tokens: Tokens, value: Callable[[Tensor], Tensor]) -> Tensor:
+    """value(target) of each token; for a soft target the mean of both halves by their shares."""
+    first = value(tokens.first)
+    if tokens.second is None or tokens.lam is None:
+        return first
+    return tokens.lam * first + (1.0 - tokens.lam) * value(tokens.second)
+
+
+def finish(values: Tensor, tokens: Tokens, rule: Rule) -> Tensor:
+    """Values of tokens to the loss: a number, or one per position with 0 where nothing is real."""
+    parts = tokens.share * values.masked_fill(~tokens.real, 0.0)
+    if rule.reduction != "none":
+        return parts.sum()
+    if tokens.kept is not None:
+        parts = parts.new_zeros(tokens.shape.numel()).index_copy(0, tokens.kept, parts)
+    return parts.reshape(tokens.shape)

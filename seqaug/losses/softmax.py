@@ -1,0 +1,135 @@
+"""Softmax over the whole catalog: CE at the last step, ICE at every step."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from seqaug import functional
+from seqaug.kernels import ops
+from seqaug.kernels.surprise import surprise
+from seqaug.losses._base import ItemLoss
+from seqaug.losses._negatives import Negatives, refuse
+from seqaug.losses._tokens import Rule, Target, Tokens, finish, gather_tokens, over_targets, target_score
+
+
+def catalog_loss(
+    tokens: Tokens, table: Tensor, catalog: slice, rule: Rule, gamma: float, backend: str
+) -> Tensor:
+    """(1 - p) ** gamma * -log p under a softmax over the catalog; a vector as target is one more class."""
+    start, stop = functional.catalog_bounds(table, catalog)
+    extra = tokens.first.is_floating_point()
+    two_values = tokens.second is not None and gamma != 0.0
+    if rule.reduction != "none" and not two_values:
+        score = over_targets(tokens, lambda half: target_score(tokens, table, half))
+        states, entries = functional.same_dtype(tokens.hidden, table)
+        return ops.total(states, entries, score, tokens.share, start, stop, extra, gamma, backend)
+    lse = functional.linear_logsumexp(tokens.hidden, table, catalog=slice(start, stop), backend=backend)
+
+    def value(half: Tensor) -> Tensor:
+        return surprise(lse, target_score(tokens, table, half), extra, gamma)[0]
+
+    return finish(over_targets(tokens, value), tokens, rule)
+
+
+class CatalogLoss(ItemLoss):
+    """What the losses with a denominator over the catalog are made with.
+
+    Args:
+        catalog: the rows of the table that are items, slice(1, num_items + 1) where row 0 is padding and the
+            mask comes last.
+        backend: of `seqaug.functional.linear_logsumexp`.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: slice,
+        backend: str = "auto",
+        reduction: str = "token",
+        denominator: float | None = None,
+        ignore_index: int = 0,
+    ) -> None:
+        super().__init__(reduction=reduction, denominator=denominator, ignore_index=ignore_index)
+        if not isinstance(catalog, slice):
+            raise TypeError(
+                f"catalog must be a slice of table rows, got catalog={catalog!r}: slice(1, num_items + 1)"
+            )
+        functional.check_backend(backend)
+        self.catalog = catalog
+        self.backend = backend
+
+
+class ICELoss(CatalogLoss):
+    """Cross-entropy over the whole catalog at every real timestep.
+
+    loss = sum over real targets y of log sum_c exp(h . e_c) - h . e_y, reduced as `reduction` says.
+
+    Args:
+        catalog: the rows of the table that are items: slice(1, num_items + 1).
+        reduction, denominator, ignore_index: see `ItemLoss`; "row" is the mean of Eq. 9, "token" what its
+            public implementations compute.
+
+    Shape:
+        hidden: (B, L, D) or packed (T, D) float.
+        table: (R, D) float, R at least `catalog.stop`.
+        target: (B, L) or (T,) ids, a `SoftTarget` of such ids, or vectors of the shape of hidden: one more
+            class of the denominator.
+        weight: (B,) or (B, L), for packed input (T,); multiplies.
+        valid: bool of the shape of the ids, ANDed with the target's own.
+        output: () float32 (float64 for float64), (B, L) or (T,) for reduction "none".
+
+    Example:
+        >>> import torch
+        >>> loss = ICELoss(catalog=slice(1, 6))
+        >>> hidden, table = torch.zeros(2, 3, 4), torch.zeros(7, 4)
+        >>> round(loss(hidden, table, torch.tensor([[0, 1, 2], [3, 4, 5]])).exp().item(), 4)
+        5.0
+
+    Source: Eq. 9 of the improved cross-entropy loss for sequential recommendation.
+    """
+
+    def forward(
+        self,
+        hidden: Tensor,
+        table: Tensor,
+        target: Target,
+        *,
+        negatives: Negatives | None = None,
+        weight: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        refuse("ICELoss", negatives)
+        tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
+        return catalog_loss(tokens, table, self.catalog, self.rule, 0.0, self.backend)
+
+
+class CELoss(CatalogLoss):
+    """Cross-entropy over the whole catalog at the last real timestep of each row only.
+
+    loss = mean over rows of log sum_c exp(h_last . e_c) - h_last . e_y. Packed (T, D) input has no rows left,
+    so each token is its own row and every one of them counts: pack the last states only.
+
+    Args and shape: as `ICELoss`. "token" and "row" agree, since a row has one token.
+
+    Example:
+        >>> import torch
+        >>> loss = CELoss(catalog=slice(1, 6), reduction="none")
+        >>> loss(torch.zeros(1, 3, 4), torch.zeros(7, 4), torch.tensor([[1, 2, 0]])).exp().round().tolist()
+        [[1.0, 5.0, 1.0]]
+
+    Source: Eq. 7 of the improved cross-entropy loss for sequential recommendation.
+    """
+
+    def forward(
+        self,
+        hidden: Tensor,
+        table: Tensor,
+        target: Target,
+        *,
+        negatives: Negatives | None = None,
+        weight: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        refuse("CELoss", negatives)
+        tokens = gather_tokens(hidden, table, target, weight, valid, self.rule, only_last=True)
+        return catalog_loss(tokens, table, self.catalog, self.rule, 0.0, self.backend)
