@@ -8,6 +8,38 @@ from seqaug.mixup import Mix, Mixed, MixupOp
 from seqaug.operator import Augmentation, Operator
 from seqaug.operators import Crop, Delete, Insert, Mask, Reorder, Substitute
 from seqaug.padding import check_batch, lengths, pad_sequences
-from seqaug.policy import Compose, LengthPolicy, Maybe, Policy, SomeOf
+from seqaug.policies import Compose, LengthPolicy, Maybe, Policy, SomeOf
 from seqaug.similarity import ItemSimilarity
 from seqaug.soft_target import SoftTarget
+
+try:
+    __version__ = version("seqaug")
+except PackageNotFoundError:  # a checkout that is on the path but not installed
+    __version__ = "0.0.0"
+
+__all__ = [
+    "Augmentation",
+    "Compose",
+    "CrossMixup",
+    "Crop",
+    "Delete",
+    "Edit",
+    "Insert",
+    "ItemSimilarity",
+    "LengthPolicy",
+    "Mask",
+    "Maybe",
+    "Mix",
+    "Mixed",
+    "MixupOp",
+    "Operator",
+    "Pair",
+    "Policy",
+    "Reorder",
+    "SoftTarget",
+    "SomeOf",
+    "Substitute",
+    "check_batch",
+    "lengths",
+    "pad_sequences",
+]

@@ -119,7 +119,9 @@ class CrossMixup(nn.Module):
             ValueError: ``hidden`` has not three axes, or ``valid`` is not aligned with it.
         """
         if hidden.ndim != 3:
-            raise ValueError(f"hidden must be (batch, slots, features), got hidden.shape={tuple(hidden.shape)}")
+            raise ValueError(
+                f"hidden must be (batch, slots, features), got hidden.shape={tuple(hidden.shape)}"
+            )
         rows, slots, features = hidden.shape
         if valid is None:
             valid = torch.ones(rows, slots, dtype=torch.bool, device=hidden.device)
@@ -130,7 +132,12 @@ class CrossMixup(nn.Module):
         partner = torch.randperm(rows, device=hidden.device, generator=generator)
         mixed = valid & valid[partner]
         if self.over == "feature":
-            return Pair(partner, draw_beta(self.alpha, (rows, 1, features), hidden.device, generator), mixed, self.over)
+            return Pair(
+                partner,
+                draw_beta(self.alpha, (rows, 1, features), hidden.device, generator),
+                mixed,
+                self.over,
+            )
         lam = draw_beta(self.alpha, (rows, slots, 1), hidden.device, generator)
         return Pair(partner, torch.where(mixed[..., None], lam, 1.0), mixed, self.over)
 

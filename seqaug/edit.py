@@ -26,7 +26,9 @@ class Edit:
     Example:
         >>> import torch, seqaug as sa
         >>> items = torch.tensor([[0, 0, 3, 7, 5]])
-        >>> edit = sa.Edit(source=torch.tensor([[-1, -1, 2, 4, 3]]), replaced=torch.full((1, 5), -1), rate=torch.ones(1))
+        >>> edit = sa.Edit(
+        ...     source=torch.tensor([[-1, -1, 2, 4, 3]]), replaced=torch.full((1, 5), -1), rate=torch.ones(1)
+        ... )
         >>> edit(items)
         tensor([[0, 0, 3, 5, 7]])
         >>> edit.align(torch.tensor([[0.0, 0.0, 0.3, 0.7, 0.5]]))

@@ -182,7 +182,11 @@ class MixupOp(nn.Module):
 
     def __repr__(self) -> str:
         defaults = {"weighting": "batch_sum", "future": "keep", "pad_mix": "keep"}
-        options = "".join(f", {name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value)
+        options = "".join(
+            f", {name}={getattr(self, name)!r}"
+            for name, value in defaults.items()
+            if getattr(self, name) != value
+        )
         return f"MixupOp({self.operator!r}, alpha={self.alpha!r}{options})"
 
 

@@ -77,6 +77,8 @@ def draw_beta(
         float32 in [0, 1].
     """
     gamma = torch._standard_gamma(torch.full((2, *shape), alpha + 1.0, device=device), generator=generator)
-    uniform = 1.0 - torch.rand((2, *shape), device=device, generator=generator)  # in (0, 1]: its logarithm is finite
+    uniform = 1.0 - torch.rand(
+        (2, *shape), device=device, generator=generator
+    )  # in (0, 1]: its logarithm is finite
     log_gamma = gamma.log() + uniform.log() / alpha
     return torch.sigmoid(log_gamma[0] - log_gamma[1])

@@ -66,18 +66,33 @@ def pad_sequences(
         out[number, begin : begin + len(kept)] = kept
     if int((out != pad_id).sum()) != sum(min(len(row), slots) for row in tensors):
         number = next(i for i, row in enumerate(tensors) if bool((row == pad_id).any()))
-        raise ValueError(f"row {number} holds the pad id, got pad_id={pad_id}: renumber its items or pass another pad_id")
+        raise ValueError(
+            f"row {number} holds the pad id, got pad_id={pad_id}: renumber its items or pass another pad_id"
+        )
     return out
 
 
 def _row(row: Sequence[int] | Tensor, number: int) -> Tensor:
-    tensor = row if isinstance(row, Tensor) else torch.tensor(list(row) or [], dtype=None if len(row) else torch.int64)
-    if tensor.ndim != 1 or tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
-        raise TypeError(f"a row must be a list of whole numbers, got row {number} of {tensor.dtype}, shape={tuple(tensor.shape)}")
+    tensor = (
+        row
+        if isinstance(row, Tensor)
+        else torch.tensor(list(row) or [], dtype=None if len(row) else torch.int64)
+    )
+    if (
+        tensor.ndim != 1
+        or tensor.dtype.is_floating_point
+        or tensor.dtype.is_complex
+        or tensor.dtype == torch.bool
+    ):
+        raise TypeError(
+            f"a row must be a list of whole numbers, got row {number} of {tensor.dtype}, shape={tuple(tensor.shape)}"
+        )
     return tensor.to("cpu", torch.int64)
 
 
-def check_batch(items: Tensor, num_items: int, *, side: Side = "left", pad_id: int = 0, mask_id: int | None = None) -> None:
+def check_batch(
+    items: Tensor, num_items: int, *, side: Side = "left", pad_id: int = 0, mask_id: int | None = None
+) -> None:
     """Refuse a batch with ids outside the catalog or padding between items. Looks at the values, so it waits for the device.
 
     Operators and losses do not look at values; call this once, where batches are made.

@@ -25,7 +25,9 @@ class ItemSimilarity:
 
     Example:
         >>> import seqaug as sa
-        >>> similarity = sa.ItemSimilarity.from_sequences([[1, 2], [1, 2, 3], [3, 1]], num_items=3, method="itemcf", k=1)
+        >>> similarity = sa.ItemSimilarity.from_sequences(
+        ...     [[1, 2], [1, 2, 3], [3, 1]], num_items=3, method="itemcf", k=1
+        ... )
         >>> similarity.neighbours.squeeze(1)
         tensor([0, 2, 1, 1, 0])
     """
@@ -35,7 +37,12 @@ class ItemSimilarity:
 
     @classmethod
     def from_sequences(
-        cls, rows: Iterable[Sequence[int] | Tensor], num_items: int, *, method: str = "itemcf-iuf", k: int = 10
+        cls,
+        rows: Iterable[Sequence[int] | Tensor],
+        num_items: int,
+        *,
+        method: str = "itemcf-iuf",
+        k: int = 10,
     ) -> ItemSimilarity:
         """Count which items the same users have. Pass training items only, or the test set leaks into the augmentation.
 
@@ -63,7 +70,11 @@ class ItemSimilarity:
         user, item = _interactions(rows, num_items)
         per_user = torch.bincount(user)
         per_item = torch.bincount(item, minlength=num_items + 2)
-        weight = torch.log1p(per_user.double()).reciprocal() if method == "itemcf-iuf" else torch.ones(len(per_user)).double()
+        weight = (
+            torch.log1p(per_user.double()).reciprocal()
+            if method == "itemcf-iuf"
+            else torch.ones(len(per_user)).double()
+        )
         begin = torch.cat([torch.zeros(1, dtype=torch.int64), per_user.cumsum(0)])  # (users + 1,)
         by_item = torch.argsort(item, stable=True)
         item_begin = torch.cat([torch.zeros(1, dtype=torch.int64), per_item.cumsum(0)])  # (V + 3,)
@@ -117,11 +128,12 @@ class ItemSimilarity:
         Source: CoSeRec (Liu et al., 2021), section 3.2.1.
         """
         check_count("k", k, 1)
-        if not isinstance(table, Tensor) or not table.is_floating_point():
-            came = table.dtype if isinstance(table, Tensor) else type(table).__name__
-            raise TypeError(f"table must be a floating tensor (V + 2, D), got {came}")
+        if not table.is_floating_point():
+            raise TypeError(f"table must be of a floating dtype, got table.dtype={table.dtype}")
         if table.ndim != 2 or len(table) < k + 3:
-            raise ValueError(f"table must be (V + 2, D) with V above k={k}, got table.shape={tuple(table.shape)}")
+            raise ValueError(
+                f"table must be (V + 2, D) with V above k={k}, got table.shape={tuple(table.shape)}"
+            )
         table = table.detach()
         catalog = table[1:-1]
         items = len(catalog)
@@ -159,14 +171,14 @@ class ItemSimilarity:
         ids = torch.cat([self.neighbours, other.neighbours.to(self.neighbours.device)], 1)
         scores = torch.cat([_scaled(self.scores), _scaled(other.scores).to(self.scores.device)], 1)
         # Best first; of an item that both name only the better one stays.
-        scores, by_score = scores.sort(1, descending=True, stable=True)
+        scores, by_score = scores.sort(dim=1, descending=True, stable=True)
         ids = ids.gather(1, by_score)
-        grouped, by_id = ids.sort(1, stable=True)
+        grouped, by_id = ids.sort(dim=1, stable=True)
         again = torch.zeros_like(ids, dtype=torch.bool)
         again[:, 1:] = grouped[:, 1:] == grouped[:, :-1]
         again = torch.zeros_like(again).scatter(1, by_id, again)
         scores = scores.masked_fill(again | (ids == 0), -torch.inf)
-        scores, by_score = scores.sort(1, descending=True, stable=True)
+        scores, by_score = scores.sort(dim=1, descending=True, stable=True)
         ids = ids.gather(1, by_score).masked_fill(scores == -torch.inf, 0)
         return ItemSimilarity(ids[:, :k].contiguous(), scores[:, :k].contiguous())
 

@@ -26,7 +26,9 @@ def window_source(items: Tensor, count: Tensor, start: Tensor, kept: Tensor, sid
         (B, L) int64, -1 for padding.
     """
     slots = items.shape[1]
-    into = slot_numbers(items) - first_slot(kept, slots, side)[:, None]  # (batch, slots): place within the window
+    into = (
+        slot_numbers(items) - first_slot(kept, slots, side)[:, None]
+    )  # (batch, slots): place within the window
     inside = (into >= 0) & (into < kept[:, None])
     return torch.where(inside, into + (first_slot(count, slots, side) + start)[:, None], -1)
 
@@ -48,7 +50,7 @@ class Crop(Operator):
         >>> import torch, seqaug as sa
         >>> crop = sa.Crop(0.5, 0.5)
         >>> crop(torch.tensor([[0, 1, 2, 3, 4]]), generator=torch.Generator().manual_seed(0))
-        tensor([[0, 0, 0, 2, 3]])
+        tensor([[0, 0, 0, 3, 4]])
 
     Source: CL4SRec (Xie et al., 2022), eq. 5; the rate interval is RM-HSAOCL (2025), eqs. 2-3.
     """

@@ -11,7 +11,7 @@ from seqaug.noise import Noise
 from seqaug.operator import Operator
 from seqaug.operators.neighbours import Neighbours
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import at_least_one, choose, first_slot, place, slot_numbers
+from seqaug.slots import at_least_one, choose, first_slot, place
 
 
 def insertion(real: Tensor, chosen: Tensor, side: Side) -> tuple[Tensor, Tensor]:
@@ -57,7 +57,7 @@ class Insert(Operator):
         >>> table = torch.tensor([[0], [11], [12], [13], [14]] + [[0]] * 12)
         >>> insert = sa.Insert(0.5, 0.5, table)
         >>> insert(torch.tensor([[0, 1, 2, 3, 4]]), generator=torch.Generator().manual_seed(0))
-        tensor([[ 1,  2, 13,  3,  4]])
+        tensor([[ 1, 12,  2,  3,  4]])
 
     Source: CoSeRec (Liu et al., 2021), section 3.2.
     """

@@ -29,12 +29,14 @@ class Mask(Operator):
         >>> import torch, seqaug as sa
         >>> mask = sa.Mask(0.5, 0.5, mask_id=99)
         >>> mask(torch.tensor([[0, 1, 2, 3, 4]]), generator=torch.Generator().manual_seed(0))
-        tensor([[ 0, 99,  2, 99,  4]])
+        tensor([[ 0, 99, 99,  3,  4]])
 
     Source: CL4SRec (Xie et al., 2022), eq. 6; the rate interval is RM-HSAOCL (2025), eqs. 2 and 6.
     """
 
-    def __init__(self, low: float, high: float, *, mask_id: int, pad_id: int = 0, side: Side = "left") -> None:
+    def __init__(
+        self, low: float, high: float, *, mask_id: int, pad_id: int = 0, side: Side = "left"
+    ) -> None:
         super().__init__(low, high, pad_id=pad_id, side=side)
         check_count("mask_id", mask_id, 0)
         if mask_id == pad_id:

@@ -39,7 +39,9 @@ class Neighbours(nn.Module):
 
     ids: Tensor
 
-    def __init__(self, neighbours: ItemSimilarity | Tensor, *, top: int = 1, exclude_row: bool = False) -> None:
+    def __init__(
+        self, neighbours: ItemSimilarity | Tensor, *, top: int = 1, exclude_row: bool = False
+    ) -> None:
         super().__init__()
         check_count("top", top, 1)
         if not isinstance(exclude_row, bool):
@@ -52,7 +54,9 @@ class Neighbours(nn.Module):
         """Take another table of as many items, as after an epoch in which the embeddings moved."""
         table = self._table(neighbours)
         if len(table) != len(self.ids):
-            raise ValueError(f"the new table must have {len(self.ids)} rows as the old one, got {len(table)} rows")
+            raise ValueError(
+                f"the new table must have {len(self.ids)} rows as the old one, got {len(table)} rows"
+            )
         self.ids = table.to(self.ids.device)
 
     def similar(self, items: Tensor, real: Tensor, noise: Noise) -> Tensor:
@@ -83,9 +87,9 @@ class Neighbours(nn.Module):
         return torch.where(count > 0, neighbour, stranger).to(items.dtype)
 
     def _table(self, neighbours: ItemSimilarity | Tensor) -> Tensor:
-        ids = neighbours.neighbours if isinstance(neighbours, ItemSimilarity) else neighbours
+        ids: object = neighbours.neighbours if isinstance(neighbours, ItemSimilarity) else neighbours
         if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
-            came = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
+            came = str(ids.dtype) if isinstance(ids, Tensor) else type(ids).__name__
             raise TypeError(f"neighbours must be an ItemSimilarity or a tensor of int64 ids, got {came}")
         if ids.ndim != 2 or ids.shape[0] < 3 or ids.shape[1] < 1:
             raise ValueError(f"neighbours must be (V + 2, K) ids, got neighbours.shape={tuple(ids.shape)}")
@@ -95,8 +99,8 @@ class Neighbours(nn.Module):
             )
         largest, smallest = int(ids.max()), int(ids.min())
         if smallest < 0 or largest > len(ids) - 2:
-            came = smallest if smallest < 0 else largest
-            raise ValueError(f"neighbours must be ids in 1..{len(ids) - 2}, or 0 for none, got {came}")
+            wrong = smallest if smallest < 0 else largest
+            raise ValueError(f"neighbours must be ids in 1..{len(ids) - 2}, or 0 for none, got {wrong}")
         # Where only the first few are ever read, the rest would only be carried through the cache.
         return (ids if self.exclude_row else ids[:, : self.top]).long().contiguous()
 
