@@ -2,9 +2,12 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from seqaug import functional
 from seqaug.crossmix import CrossMixup, Pair
 from seqaug.edit import Edit
+from seqaug.losses import BCELoss, CELoss, FocalLoss, ICELoss
 from seqaug.mixup import Mix, Mixed, MixupOp
+from seqaug.negatives import UniformNegatives
 from seqaug.operator import Augmentation, Operator
 from seqaug.operators import Crop, Delete, Insert, Mask, Reorder, Substitute
 from seqaug.padding import check_batch, lengths, pad_sequences
@@ -19,11 +22,15 @@ except PackageNotFoundError:  # a checkout that is on the path but not installed
 
 __all__ = [
     "Augmentation",
+    "BCELoss",
+    "CELoss",
     "Compose",
-    "CrossMixup",
     "Crop",
+    "CrossMixup",
     "Delete",
     "Edit",
+    "FocalLoss",
+    "ICELoss",
     "Insert",
     "ItemSimilarity",
     "LengthPolicy",
@@ -39,7 +46,9 @@ __all__ = [
     "SoftTarget",
     "SomeOf",
     "Substitute",
+    "UniformNegatives",
     "check_batch",
+    "functional",
     "lengths",
     "pad_sequences",
 ]
