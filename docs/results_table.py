@@ -34,7 +34,9 @@ def read_runs(folder: Path = DOCS / "results") -> list[dict[str, Any]]:
         run = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(run, dict) or "system" not in run or "test" not in run:
             continue
-        missing = [key for key in KEYS if key not in run] + [name for name in FIGURES if name not in run["test"]]
+        missing = [key for key in KEYS if key not in run] + [
+            name for name in FIGURES if name not in run["test"]
+        ]
         if missing:
             raise ValueError(f"{path}: expected the result of a run, got none of {', '.join(missing)}")
         runs.append(run)
@@ -65,7 +67,9 @@ def table(runs: list[dict[str, Any]], published: dict[str, Any]) -> str:
         for system, (hits, gain) in published["figures"].get(data, {}).items():
             shown = {"HR@10": f"{hits:.4f}", "NDCG@10": f"{gain:.4f}"}
             cells = [shown.get(name, "") for name in FIGURES]
-            lines.append(f"| {data} | {system}, {published['label']} | " + " | ".join([*cells, "", "", ""]) + " |")
+            lines.append(
+                f"| {data} | {system}, {published['label']} | " + " | ".join([*cells, "", "", ""]) + " |"
+            )
         own = sorted((key for key in groups if key[0] == data), key=lambda key: best(groups[key]))
         for key in own:
             members = groups[key]
@@ -76,7 +80,9 @@ def table(runs: list[dict[str, Any]], published: dict[str, Any]) -> str:
             seeds = ", ".join(str(run["seed"]) for run in sorted(members, key=lambda run: run["seed"]))
             name = key[1] + differing(recipe(members[0]), same)
             lines.append(
-                f"| {data} | **{name}** | " + " | ".join([*cells, f"{epochs:.0f}", f"{math.ceil(minutes)}", seeds]) + " |"
+                f"| {data} | **{name}** | "
+                + " | ".join([*cells, f"{epochs:.0f}", f"{math.ceil(minutes)}", seeds])
+                + " |"
             )
     return "\n".join([*lines, "", *notes(runs)])
 
@@ -133,7 +139,9 @@ def replaced(page: str, text: str) -> str:
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description="Make the tables of results out of docs/results/*.json.")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md and docs/results.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put the table into README.md and docs/results.md"
+    )
     text = current()
     if not parser.parse_args(argv).write:
         print(text)

@@ -133,7 +133,12 @@ def test_commands_of_the_pages_exist(command: str) -> None:
     options = {word.split("=")[0] for word in words if word.startswith("--")}
     if options:
         known = subprocess.run(
-            [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+            [sys.executable, script, "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
         ).stdout
         assert not {option for option in options if not re.search(rf"{option}\b", known)}
 

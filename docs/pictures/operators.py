@@ -57,7 +57,13 @@ def tile(axes: Axes, slot: int, height: float, item: int, new: bool, future: boo
     axes.add_patch(box)
     axes.text(slot + 0.5, height, label, ha="center", va="center", color=ink, size=7 if mask else 10)
     if future:
-        axes.plot([slot + 0.15, slot + 0.85], [height - 0.44] * 2, color="#d62728", linewidth=2.5, solid_capstyle="butt")
+        axes.plot(
+            [slot + 0.15, slot + 0.85],
+            [height - 0.44] * 2,
+            color="#d62728",
+            linewidth=2.5,
+            solid_capstyle="butt",
+        )
 
 
 def main() -> None:
@@ -78,7 +84,12 @@ def main() -> None:
     bottom = -len(lines) - 0.1
     axes.plot([0.15, 0.85], [bottom] * 2, color="#d62728", linewidth=2.5, solid_capstyle="butt")
     axes.text(
-        1.1, bottom, "edit.future: the slot shows something newer than the row had there", va="center", size=9, color="#333333"
+        1.1,
+        bottom,
+        "edit.future: the slot shows something newer than the row had there",
+        va="center",
+        size=9,
+        color="#333333",
     )
     axes.set_xlim(-2.4, slots + 6.2)
     axes.set_ylim(bottom - 0.4, 0.6)
