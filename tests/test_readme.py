@@ -182,3 +182,18 @@ def test_links_of_the_pages_lead_somewhere() -> None:
                 file = page.parent / target.split("#")[0]
                 missing += [] if file.exists() else [f"{ids(page)}: {target}"]
     assert not missing
+
+
+def test_facts_are_counted_right() -> None:
+    from recsys.datasets import Dataset
+
+    rows = [[user % 5 + step for step in range(1, 9)] for user in range(40)]
+    names = [str(number) for number in range(40)]
+    data = Dataset("chains", rows, num_items=12, users=names, items=names[:12])
+    found = dict(load(ROOT / "docs" / "facts.py").facts(data))
+    # Every training input has five items, and a chain never goes back.
+    assert found["rows of at most 5 items"] == 1.0
+    for operator in ("Crop", "Delete"):
+        assert found[f"{operator}, padded on the left: slots that show the future"] == 0.0
+        assert found[f"{operator}, padded on the right: slots that show the future"] > 0.3
+    assert 0.0 < found["Reorder, padded on the left: slots that show their own target"] < 0.3
