@@ -9,7 +9,20 @@ from seqaug.losses import BCELoss, CELoss, FocalLoss, ICELoss
 from seqaug.mixup import Mix, Mixed, MixupOp
 from seqaug.negatives import UniformNegatives
 from seqaug.operator import Augmentation, Operator
-from seqaug.operators import Crop, Delete, Insert, Mask, Reorder, Substitute
+from seqaug.operators import (
+    Crop,
+    Delete,
+    Insert,
+    Mask,
+    Reorder,
+    RepeatPad,
+    Substitute,
+    TimeCrop,
+    TimeInsert,
+    TimeMask,
+    TimeReorder,
+    TimeSubstitute,
+)
 from seqaug.padding import check_batch, lengths, pad_sequences
 from seqaug.policies import Compose, LengthPolicy, Maybe, Policy, SomeOf
 from seqaug.similarity import ItemSimilarity
@@ -43,9 +56,15 @@ __all__ = [
     "Pair",
     "Policy",
     "Reorder",
+    "RepeatPad",
     "SoftTarget",
     "SomeOf",
     "Substitute",
+    "TimeCrop",
+    "TimeInsert",
+    "TimeMask",
+    "TimeReorder",
+    "TimeSubstitute",
     "UniformNegatives",
     "check_batch",
     "functional",

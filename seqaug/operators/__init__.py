@@ -5,6 +5,21 @@ from seqaug.operators.delete import Delete
 from seqaug.operators.insert import Insert
 from seqaug.operators.mask import Mask
 from seqaug.operators.reorder import Reorder
+from seqaug.operators.repeat import RepeatPad
 from seqaug.operators.substitute import Substitute
+from seqaug.operators.timed import TimeCrop, TimeInsert, TimeMask, TimeReorder, TimeSubstitute
 
-__all__ = ["Crop", "Delete", "Insert", "Mask", "Reorder", "Substitute"]
+__all__ = [
+    "Crop",
+    "Delete",
+    "Insert",
+    "Mask",
+    "Reorder",
+    "RepeatPad",
+    "Substitute",
+    "TimeCrop",
+    "TimeInsert",
+    "TimeMask",
+    "TimeReorder",
+    "TimeSubstitute",
+]

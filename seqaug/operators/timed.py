@@ -1,0 +1,301 @@
+"""Time-aware operators: where Crop, Mask, Reorder, Substitute and Insert act is decided by the gaps between timestamps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from seqaug._checks import Side, check_choice
+from seqaug.edit import Edit
+from seqaug.noise import Noise
+from seqaug.operator import Operator
+from seqaug.operators.crop import window_source
+from seqaug.operators.insert import Insert
+from seqaug.operators.mask import Mask
+from seqaug.operators.reorder import shuffled_window
+from seqaug.operators.substitute import Substitute
+from seqaug.similarity import ItemSimilarity
+from seqaug.slots import at_least_one, first_slot, fraction, slot_numbers
+
+_GAPS = ("largest", "smallest")
+_EQUAL = 1e-9  # variances of gaps, relative to the row's largest gap squared, that count as the same
+
+
+def needed(timestamps: Tensor | None, operator: Operator) -> Tensor:
+    """The timestamps, or an error that says who needs them."""
+    if timestamps is None:
+        name = type(operator).__name__
+        raise ValueError(
+            f"{name} needs the time of each item, got timestamps=None: pass timestamps=(batch, slots)"
+        )
+    return timestamps
+
+
+def gaps_before(real: Tensor, timestamps: Tensor) -> Tensor:
+    """Time between each item and the one before it.
+
+    Args:
+        real: (B, L) bool.
+        timestamps: (B, L) of any unit and dtype; padded slots are not looked at.
+
+    Returns:
+        (B, L) float64; NaN in padded slots and for the first item, which has none before it.
+    """
+    gap = torch.full(timestamps.shape, torch.nan, dtype=torch.float64, device=timestamps.device)
+    both = real[:, 1:] & real[:, :-1]
+    gap[:, 1:] = torch.where(
+        both, (timestamps[:, 1:] - timestamps[:, :-1]).abs().to(torch.float64), torch.nan
+    )
+    return gap
+
+
+def order_by_gap(gap: Tensor, order: Tensor, gaps: str) -> Tensor:
+    """The slots by the gap before them; among equal gaps in the random order, slots without a gap last.
+
+    Args:
+        gap: (B, L) float64, NaN for none.
+        order: (B, L) int64; a random permutation of the slots.
+        gaps: ``"largest"`` or ``"smallest"`` first.
+
+    Returns:
+        (B, L) int64; a permutation of the slots.
+    """
+    key = (-gap if gaps == "largest" else gap).nan_to_num(nan=torch.inf)
+    return order.gather(1, key.gather(1, order).sort(dim=1, stable=True).indices)
+
+
+def most_even_window(real: Tensor, gap: Tensor, width: Tensor, order: Tensor) -> Tensor:
+    """The window of each row whose gaps have the least variance; a random one of several.
+
+    Args:
+        real: (B, L) bool.
+        gap: (B, L) float64; the gap before each item, NaN for none.
+        width: (B,) int64; items of the window, at most those of the row.
+        order: (B, L) int64; a random permutation of the slots.
+
+    Returns:
+        (B,) int64; the first slot of the window.
+    """
+    slots = real.shape[1]
+    slot = torch.arange(slots, device=real.device)
+    known = gap.nan_to_num(nan=0.0)
+    scaled = known / known.amax(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    upto = scaled.cumsum(1)
+    squares = scaled.square().cumsum(1)
+    last = (slot + width[:, None] - 1).clamp(
+        0, slots - 1
+    )  # (batch, slots): last slot of the window that begins here
+    between = (width - 1).clamp(min=1)[:, None]
+    mean = (upto.gather(1, last) - upto) / between
+    variance = (squares.gather(1, last) - squares) / between - mean.square()
+    # A window that begins here is inside the row where its first and its last slot are real.
+    inside = real & real.gather(1, last) & (slot + width[:, None] <= slots)
+    variance = torch.where(inside, variance.clamp(min=0.0), torch.inf)
+    least = inside & (variance <= variance.amin(1, keepdim=True) + _EQUAL)
+    return order.gather(1, least.gather(1, order).long().argmax(1, keepdim=True)).squeeze(1)
+
+
+class TimeCrop(Operator):
+    """Keep the window of max(1, floor(rate * n)) items whose time gaps are the most even (least variance).
+
+    Windows of one or two items are all as even: there one is drawn uniformly. Needs ``timestamps``.
+
+    Args:
+        low: smallest rate, in [0, 1].
+        high: largest rate, in [low, 1].
+        pad_id: the id of padding.
+        side: where the padding is.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> crop = sa.TimeCrop(0.6, 0.6)
+        >>> crop(torch.tensor([[1, 2, 3, 4, 5]]), timestamps=torch.tensor([[0, 9, 10, 11, 30]]))
+        tensor([[0, 0, 2, 3, 4]])
+
+    Source: TiCoSeRec (Dang et al., 2023), section "Time interval-aware operators".
+    """
+
+    def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
+        real = items != self.pad_id
+        count = real.sum(1)
+        rate = self.rate(noise)
+        kept = at_least_one(rate, count)
+        begin = most_even_window(real, gaps_before(real, needed(timestamps, self)), kept, noise.order)
+        start = begin - first_slot(count, items.shape[1], self.side)
+        source = window_source(items, count, start, kept, self.side)
+        return Edit(source, torch.full_like(items, -1), rate, self.pad_id)
+
+
+class TimeReorder(Operator):
+    """Shuffle the window of floor(rate * n) items whose time gaps are the most even (least variance). Needs ``timestamps``.
+
+    Args:
+        low: smallest rate, in [0, 1].
+        high: largest rate, in [low, 1].
+        pad_id: the id of padding.
+        side: where the padding is.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> reorder = sa.TimeReorder(0.6, 0.6)
+        >>> edit = reorder.sample(
+        ...     torch.tensor([[1, 2, 3, 4, 5]]), timestamps=torch.tensor([[0, 9, 10, 11, 30]])
+        ... )
+        >>> sorted(edit.source[0, 1:4].tolist())
+        [1, 2, 3]
+
+    Source: TiCoSeRec (Dang et al., 2023), section "Time interval-aware operators".
+    """
+
+    def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
+        real = items != self.pad_id
+        rate = self.rate(noise)
+        width = fraction(rate, real.sum(1))
+        begin = most_even_window(real, gaps_before(real, needed(timestamps, self)), width, noise.order)
+        into = slot_numbers(items) - begin[:, None]  # (batch, slots): place within the window
+        moved = shuffled_window((into >= 0) & (into < width[:, None]), noise.order)
+        return Edit(torch.where(real, moved, -1), torch.full_like(items, -1), rate, self.pad_id)
+
+
+class TimeMask(Mask):
+    """Put the mask id in place of the max(1, floor(rate * n)) items with the largest (smallest) time gaps before them.
+
+    The first item has no gap before it and comes last; equal gaps are drawn among uniformly. Needs ``timestamps``.
+
+    Args:
+        low: smallest rate, in [0, 1].
+        high: largest rate, in [low, 1].
+        mask_id: the id of the mask.
+        gaps: ``"largest"`` or ``"smallest"``.
+        pad_id: the id of padding; must not be the mask id.
+        side: where the padding is.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> mask = sa.TimeMask(0.4, 0.4, mask_id=99)
+        >>> mask(torch.tensor([[1, 2, 3, 4, 5]]), timestamps=torch.tensor([[0, 9, 10, 11, 30]]))
+        tensor([[ 1, 99,  3,  4, 99]])
+
+    Source: TiCoSeRec (Dang et al., 2023), section "Time interval-aware operators".
+    """
+
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        *,
+        mask_id: int,
+        gaps: str = "largest",
+        pad_id: int = 0,
+        side: Side = "left",
+    ) -> None:
+        super().__init__(low, high, mask_id=mask_id, pad_id=pad_id, side=side)
+        check_choice("gaps", gaps, _GAPS)
+        self.gaps = gaps
+
+    def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
+        gap = gaps_before(items != self.pad_id, needed(timestamps, self))
+        return super().plan(items, replace(noise, order=order_by_gap(gap, noise.order, self.gaps)))
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.gaps == "largest" else f", gaps={self.gaps!r}")
+
+
+class TimeSubstitute(Substitute):
+    """Put a similar item in place of the max(1, floor(rate * n)) items with the smallest (largest) time gaps before them.
+
+    The first item has no gap before it and comes last; equal gaps are drawn among uniformly. Needs ``timestamps``.
+
+    Args:
+        low: smallest rate, in [0, 1].
+        high: largest rate, in [low, 1].
+        neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none.
+        top: how many of the nearest to choose from, in 1..K.
+        exclude_row: never put in an item that the row already has.
+        gaps: ``"smallest"`` or ``"largest"``.
+        pad_id: the id of padding.
+        side: where the padding is.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> table = torch.tensor([[0], [11], [12], [13], [14], [15]] + [[0]] * 12)
+        >>> substitute = sa.TimeSubstitute(0.4, 0.4, table)
+        >>> substitute(torch.tensor([[1, 2, 3, 4, 5]]), timestamps=torch.tensor([[0, 9, 10, 11, 30]]))
+        tensor([[ 1,  2, 13, 14,  5]])
+
+    Source: TiCoSeRec (Dang et al., 2023), section "Time interval-aware operators".
+    """
+
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        neighbours: ItemSimilarity | Tensor,
+        *,
+        top: int = 1,
+        exclude_row: bool = False,
+        gaps: str = "smallest",
+        pad_id: int = 0,
+        side: Side = "left",
+    ) -> None:
+        super().__init__(low, high, neighbours, top=top, exclude_row=exclude_row, pad_id=pad_id, side=side)
+        check_choice("gaps", gaps, _GAPS)
+        self.gaps = gaps
+
+    def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
+        gap = gaps_before(items != self.pad_id, needed(timestamps, self))
+        return super().plan(items, replace(noise, order=order_by_gap(gap, noise.order, self.gaps)))
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.gaps == "smallest" else f", gaps={self.gaps!r}")
+
+
+class TimeInsert(Insert):
+    """Put a similar item before the max(1, floor(rate * n)) items with the largest (smallest) time gaps before them.
+
+    The first item has no gap before it and comes last; equal gaps are drawn among uniformly. Needs ``timestamps``.
+
+    Args:
+        low: smallest rate, in [0, 1].
+        high: largest rate, in [low, 1].
+        neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none.
+        top: how many of the nearest to choose from, in 1..K.
+        exclude_row: never put in an item that the row already has.
+        gaps: ``"largest"`` or ``"smallest"``.
+        pad_id: the id of padding.
+        side: where the padding is.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> table = torch.tensor([[0], [11], [12], [13], [14], [15]] + [[0]] * 12)
+        >>> insert = sa.TimeInsert(0.3, 0.3, table)
+        >>> insert(torch.tensor([[0, 0, 1, 2, 3, 4, 5]]), timestamps=torch.tensor([[0, 0, 0, 9, 10, 11, 30]]))
+        tensor([[ 0,  1,  2,  3,  4, 15,  5]])
+
+    Source: TiCoSeRec (Dang et al., 2023), section "Time interval-aware operators".
+    """
+
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        neighbours: ItemSimilarity | Tensor,
+        *,
+        top: int = 1,
+        exclude_row: bool = False,
+        gaps: str = "largest",
+        pad_id: int = 0,
+        side: Side = "left",
+    ) -> None:
+        super().__init__(low, high, neighbours, top=top, exclude_row=exclude_row, pad_id=pad_id, side=side)
+        check_choice("gaps", gaps, _GAPS)
+        self.gaps = gaps
+
+    def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
+        gap = gaps_before(items != self.pad_id, needed(timestamps, self))
+        return super().plan(items, replace(noise, order=order_by_gap(gap, noise.order, self.gaps)))
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.gaps == "largest" else f", gaps={self.gaps!r}")
