@@ -11,6 +11,7 @@ Every augmented system is trained beside its control: the same encoder, loss and
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 import seqaug as sa
 from recsys.cli import run
 from recsys.datasets import Dataset
+from recsys.encoders import Encoder
 from recsys.settings import Settings
 from recsys.training import expected_targets
 
@@ -39,15 +41,13 @@ class HybridAugmentation(nn.Module):
             pad_mix=settings.pad_mix,
         )
         over_positions, over_features = settings.mixes
-        self.mixes = nn.ModuleList(
-            [sa.CrossMixup(settings.alpha, over="position") for _ in range(over_positions)]
-            + [sa.CrossMixup(settings.alpha, over="feature") for _ in range(over_features)]
-        )
+        self.mixes = [sa.CrossMixup(settings.alpha, over="position")] * over_positions
+        self.mixes += [sa.CrossMixup(settings.alpha, over="feature")] * over_features
         self.loss = build_loss(data, settings)
         self.negatives = sa.UniformNegatives(data.num_items, k=settings.negatives, per="position")
 
     def forward(
-        self, encoder: nn.Module, items: Tensor, target: Tensor, generator: torch.Generator | None = None
+        self, encoder: Encoder, items: Tensor, target: Tensor, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
         table = encoder.item_embedding
         valid = items > 0
@@ -62,7 +62,7 @@ class HybridAugmentation(nn.Module):
         hidden, *view_hidden = states.split(len(items))
 
         # line 6: the losses
-        sampled = {}
+        sampled: dict[str, Any] = {}
         if self.loss.needs_negatives:
             sampled["negatives"] = self.negatives.sample(target, history=items, generator=generator)
         losses = {"rec": self.loss(hidden, table.weight, target, **sampled)}
@@ -89,7 +89,7 @@ class HybridAugmentation(nn.Module):
         table: Tensor,
         target: Tensor,
         valid: Tensor,
-        sampled: dict[str, object],
+        sampled: dict[str, Any],
         generator: torch.Generator | None,
     ) -> Tensor:
         """Cross-sequence augmentation: rows of hidden states and of targets mixed with one another."""
@@ -123,7 +123,7 @@ def build_loss(data: Dataset, settings: Settings) -> nn.Module:
     a mean over each batch's own targets would let those of short rows count more.
     """
     catalog = slice(1, data.num_items + 1)
-    options: dict[str, object] = {"reduction": "row" if settings.reduction == "row" else "token"}
+    options: dict[str, Any] = {"reduction": "row" if settings.reduction == "row" else "token"}
     if settings.reduction == "expected":
         options["denominator"] = expected_targets(data, settings)
     if settings.loss == "ice":

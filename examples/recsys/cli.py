@@ -1,25 +1,18 @@
-"""The command line: options to settings, and one system after the other."""
+"""The command line: options, errors in one line."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from torch import nn
 
-from recsys.console import fail, say
 from recsys.datasets import Dataset
-from recsys.errors import UsageError, choose
-from recsys.folder import new_folder, read_config
-from recsys.settings import SYSTEMS, Settings, check, control_of, resolve
-from recsys.sources import data_name, load
-
-DEFAULT_SYSTEMS = ("sasrec", "sasrec-ice", "rmhsaocl")
-FREE_ON_RESUME = {"epochs", "patience", "threads", "device"}  # may differ from the run that is continued
+from recsys.errors import UsageError
+from recsys.job import plan
+from recsys.settings import SYSTEMS, Settings
 
 
 class Parser(argparse.ArgumentParser):
@@ -92,104 +85,19 @@ def parser() -> Parser:
 def run(argv: Sequence[str], build_objective: Callable[[Dataset, Settings], nn.Module]) -> int:
     """Parse, check everything, then train; 0, or 2 after a one-line error."""
     try:
-        given = vars(parser().parse_args(argv))
-        job = plan(given)
-    except UsageError as error:
-        return fail(error)
-    from recsys.runner import (
-        run_systems,
-    )  # Lightning takes seconds to import: not before the input is known good
+        job = plan(vars(parser().parse_args(argv)))
+        from recsys.runner import (
+            run_systems,
+        )  # Lightning takes seconds to import: not before the input is known good
 
-    try:
         run_systems(job, build_objective)
     except UsageError as error:
-        return fail(error)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        say(f"\nstopped; continue with --resume {job['out']}")
+        print(f"\nstopped; continue with --resume {job.out}", file=sys.stderr)
         return 130
     return 0
-
-
-def plan(given: dict[str, Any]) -> dict[str, Any]:
-    """What to do: ``out``, ``systems`` (settings, the control before what it controls), ``dataset``, ``quiet`` ..."""
-    given = dict(given)
-    quiet = given.pop("quiet", False)
-    out = given.pop("out", None)
-    resume = given.pop("resume", None)
-    if resume is not None:
-        folder = resume or out
-        if not folder:
-            raise UsageError("expected --resume FOLDER (or --out FOLDER --resume), got no folder")
-        if resume and out and Path(resume) != Path(out):
-            raise UsageError(
-                f"expected --out and --resume to name one folder, got out={out} and resume={resume}"
-            )
-        config = read_config(Path(folder))
-        systems = [
-            _continued(Settings.from_json(values), given, config["given"]) for values in config["systems"]
-        ]
-        source, control, resumed = config["source"], config["control"], True
-        dataset = load(source)
-        if dataset.fingerprint() != config["fingerprint"]:
-            raise UsageError(
-                f"expected the data {folder} was started on, got a different {source}; start a new run"
-            )
-        config_given = config["given"]
-    else:
-        source = given.pop("data", "shop")
-        control = given.pop("control", None)
-        paper = given.pop("paper", False)
-        names = given.pop("system", ",".join(DEFAULT_SYSTEMS)).split(",")
-        systems = _with_controls(names, given, paper, data_name(source), control)
-        dataset = load(source)
-        folder = out or f"runs/{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        new_folder(Path(folder))
-        resumed = False
-        config_given = {
-            key: list(value) if isinstance(value, tuple) else value for key, value in given.items()
-        }
-    if control is not None and not (Path(control) / "result.json").exists():
-        raise UsageError(
-            f"expected --control to be the folder of a finished system, got {control}: no result.json in it"
-        )
-    return {
-        "out": Path(folder), "systems": systems, "source": source, "dataset": dataset, "control": control,
-        "quiet": quiet, "resumed": resumed, "given": config_given, "command": " ".join(sys.argv),
-    }  # fmt: skip
-
-
-def _with_controls(
-    names: list[str], given: dict[str, Any], paper: bool, data: str, control: str | None
-) -> list[Settings]:
-    systems: dict[str, Settings] = {}
-    for name in names:
-        settings = resolve(name, given, paper, data)
-        if settings.augmented and control is None and control_of(settings) not in systems:
-            matched = resolve(control_of(settings), given, paper, data)
-            systems[matched.system] = matched
-        systems[name] = settings
-    if control is None and any(s.augmented for s in systems.values()):
-        plain = [name for name in ("operators", "rate", "alpha", "views", "mixes") if name in given]
-        del plain
-    return list(systems.values())
-
-
-def _continued(settings: Settings, given: dict[str, Any], before: dict[str, Any]) -> Settings:
-    """Settings of a stopped run; options given again must say the same, but for a few that may change."""
-    import dataclasses
-
-    changed: dict[str, Any] = {}
-    for name, value in given.items():
-        if name in FREE_ON_RESUME:
-            changed[name] = value
-        elif name in ("data", "system", "paper", "control"):
-            continue
-        elif before.get(name) != (list(value) if isinstance(value, tuple) else value):
-            raise UsageError(
-                f"expected the options of the run that is continued, got {name}={value} for {name}="
-                f"{before.get(name, getattr(settings, name))}; leave it out, or start a new run"
-            )
-    return check(dataclasses.replace(settings, **changed))
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -217,6 +125,3 @@ def _pair(text: str) -> tuple[int, int]:
     if len(numbers) > 2:
         raise UsageError(f"expected --mixes P+F such as 3+3, or P, got {text!r}")
     return numbers[0], numbers[1] if len(numbers) == 2 else 0
-
-
-__all__ = ["choose", "parser", "plan", "run"]

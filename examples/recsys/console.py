@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +75,3 @@ class MetricsFile(Callback):
 def say(text: str = "", quiet: bool = False) -> None:
     if not quiet:
         print(text, flush=True)
-
-
-def fail(error: Exception) -> int:
-    """One line on standard error, exit code 2."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    return 2

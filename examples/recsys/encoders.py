@@ -7,6 +7,7 @@ trimmed: positions count from the newest slot, so trimming changes nothing.
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import torch
 from einops import rearrange
@@ -124,4 +125,5 @@ def _take(x: Tensor, slots: Tensor) -> Tensor:
     return x.gather(1, rearrange(slots, "b l -> b l 1").expand(-1, -1, x.shape[2]))
 
 
-ENCODERS: dict[str, type[SASRec] | type[GRU4Rec]] = {"sasrec": SASRec, "gru4rec": GRU4Rec}
+Encoder: TypeAlias = SASRec | GRU4Rec
+ENCODERS: dict[str, type[Encoder]] = {"sasrec": SASRec, "gru4rec": GRU4Rec}

@@ -9,12 +9,12 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from recsys.errors import UsageError
 from recsys.evaluation import PROTOCOL
 from recsys.settings import Settings
 from recsys.training import Fit
@@ -50,46 +50,35 @@ def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
     write_text(path, text.getvalue())
 
 
-def new_folder(path: Path) -> Path:
-    """Refuse a folder that already has something in it; make nothing yet."""
-    if path.is_file():
-        raise UsageError(f"expected --out to be a folder, got the file {path}")
-    if path.is_dir() and any(path.iterdir()):
-        raise UsageError(
-            f"expected --out to be a new or empty folder, got {path} with files in it; continue that run with "
-            f"--resume {path}, or choose another folder"
+@dataclass(frozen=True)
+class Facts:
+    """What every result of a job shares."""
+
+    data: str
+    machine: dict[str, Any]
+    commit: str
+
+    def machine_line(self) -> str:
+        return (
+            f"{self.machine['cpu']}, {self.machine['threads']} threads, torch {self.machine['torch']}, torch.mm of "
+            f"3000 x 3000 float32 at {self.machine['mm_gflops']} GF/s"
         )
-    return path
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """``config.json`` of the run that ``--resume`` names."""
-    if not path.is_dir():
-        raise UsageError(f"expected --resume to be the folder of a run, got {path}, which does not exist")
-    file = path / "config.json"
-    if not file.exists():
-        raise UsageError(f"expected --resume to be the folder of a run, got {path}, which has no config.json")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        for values in config["systems"]:
-            Settings.from_json(values)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{file}: expected the settings of a run, got something else ({error})") from None
-    return config
-
-
-def save_fit(folder: Path, fit: Fit, settings: Settings, facts: dict[str, Any]) -> None:
+def save_fit(folder: Path, fit: Fit, settings: Settings, facts: Facts, extra: dict[str, Any]) -> None:
     """What one system leaves behind; ``result.json`` last, as the sign that all is there."""
     import numpy as np
     from safetensors.torch import save_file
 
     write_rows(folder / "metrics.csv", fit.history)
     write_atomic(folder / "weights.safetensors", lambda part: save_file(fit.weights, part))
-    ranks = {"validation": fit.validation_ranks.numpy(), "test": fit.test_ranks.numpy()}
-    write_atomic(folder / "ranks.npz", lambda part: np.savez_compressed(part, **ranks))
+    validation, test = fit.validation_ranks.numpy(), fit.test_ranks.numpy()
+    write_atomic(
+        folder / "ranks.npz", lambda part: np.savez_compressed(part, validation=validation, test=test)
+    )
     result = {
         "system": settings.system,
-        "data": facts["data"],
+        "data": facts.data,
         "seed": settings.seed,
         "settings": settings.to_json(),
         "protocol": PROTOCOL,
@@ -100,10 +89,10 @@ def save_fit(folder: Path, fit: Fit, settings: Settings, facts: dict[str, Any]) 
         "seconds": round(fit.seconds, 1),
         "epoch_seconds": round(fit.epoch_seconds, 2),
         "parameters": sum(weight.numel() for weight in fit.weights.values()),
-        "machine": facts["machine"],
-        "commit": facts["commit"],
+        "machine": facts.machine,
+        "commit": facts.commit,
     }
-    write_json(folder / "result.json", result | facts["extra"])
+    write_json(folder / "result.json", result | extra)
 
 
 def load_result(folder: Path) -> dict[str, Any]:

@@ -18,39 +18,29 @@ from recsys import machine, report
 from recsys.console import Console, MetricsFile, say
 from recsys.datasets import Dataset
 from recsys.evaluation import PROTOCOL
+from recsys.folder import Facts
+from recsys.job import Job
 from recsys.settings import Settings, control_of
 from recsys.training import History, build_encoder, fit
 
 
-def run_systems(
-    job: dict[str, Any], build_objective: Callable[[Dataset, Settings], nn.Module]
-) -> list[dict[str, Any]]:
+def run_systems(job: Job, build_objective: Callable[[Dataset, Settings], nn.Module]) -> list[dict[str, Any]]:
     """Train what is not trained yet; print and save the comparison."""
-    out: Path = job["out"]
-    data: Dataset = job["dataset"]
-    quiet: bool = job["quiet"]
-    systems: list[Settings] = job["systems"]
+    out, data, systems = job.out, job.dataset, job.systems
     if systems[0].threads:
         torch.set_num_threads(systems[0].threads)
-    facts = {"data": data.name, "commit": files.commit(), "machine": machine.describe()}
-    say(data.statistics(), quiet)
-    say(f"protocol: leave-one-out, {PROTOCOL}", quiet)
-    say(
-        f"machine: {facts['machine']['cpu']}, {facts['machine']['threads']} threads, torch.mm of 3000 x 3000 at "
-        f"{facts['machine']['mm_gflops']} GF/s; run folder: {out}", quiet,
-    )  # fmt: skip
-    config = {
-        "systems": [settings.to_json() for settings in systems], "source": job["source"], "control": job["control"],
-        "given": job["given"], "fingerprint": data.fingerprint(), "command": job["command"], "protocol": PROTOCOL,
-        "commit": facts["commit"],
-    }  # fmt: skip
-    files.write_json(out / "config.json", config)
+    facts = Facts(data.name, machine.describe(), files.commit())
+    say(data.statistics(), job.quiet)
+    say(f"protocol: leave-one-out, {PROTOCOL}", job.quiet)
+    say(f"machine: {facts.machine_line()}", job.quiet)
+    say(f"run folder: {out}", job.quiet)
+    files.write_json(out / "config.json", job.to_json() | {"protocol": PROTOCOL, "commit": facts.commit})
     files.write_text(out / "users.txt", "\n".join(data.users) + "\n")
     files.write_text(out / "items.txt", "\n".join(data.items) + "\n")
 
-    results = [files.load_result(Path(job["control"]))] if job["control"] else []
+    results = [files.load_result(job.control)] if job.control else []
     for settings in systems:
-        train_one(data, settings, build_objective, out, facts, quiet, job["control"])
+        train_one(job, settings, build_objective, facts)
         results.append(files.load_result(out / settings.system))
     draw(out, systems)
     finish(out, results)
@@ -58,38 +48,38 @@ def run_systems(
 
 
 def train_one(
-    data: Dataset,
-    settings: Settings,
-    build_objective: Callable[[Dataset, Settings], nn.Module],
-    out: Path,
-    facts: dict[str, Any],
-    quiet: bool,
-    control: str | None,
+    job: Job, settings: Settings, build_objective: Callable[[Dataset, Settings], nn.Module], facts: Facts
 ) -> None:
     """One system, from where it stopped, unless its result is already there."""
-    folder = out / settings.system
+    folder = job.out / settings.system
     done = folder / "result.json"
-    if done.exists() and json.loads(done.read_text())["settings"] == _plain(settings):
-        say(f"\n{settings.system}: already there", quiet)
+    if (
+        done.exists()
+        and Settings.from_json(json.loads(done.read_text(encoding="utf-8"))["settings"]) == settings
+    ):
+        say(f"\n{settings.system}: already there", job.quiet)
         return
     start_from: dict[str, Tensor] | None = None
-    stage1: dict[str, Any] = {}
-    if settings.stages == 2:
-        first = Path(control) if control else out / control_of(settings)
+    extra: dict[str, Any] = {}
+    if settings.stages == 2:  # the first stage is the control
+        first = job.control or job.out / control_of(settings)
         start_from = load_file(first / "weights.safetensors")
         before = files.load_result(first)
-        stage1 = {"stage1": {name: before[name] for name in ("system", "epochs", "best_epoch", "seconds")}}
-    parameters = sum(weight.numel() for weight in build_encoder(data, settings).parameters())
-    say(f"\n{settings.system}: {describe(settings)}; {parameters:,} parameters", quiet)
+        extra = {
+            "first_stage": {name: before[name] for name in ("system", "epochs", "best_epoch", "seconds")}
+        }
+    encoder = build_encoder(job.dataset, settings)
+    parameters = sum(weight.numel() for weight in encoder.parameters())
+    say(f"\n{settings.system}: {describe(settings)}; {parameters:,} parameters", job.quiet)
     history = History()
     fitted = fit(
-        data, settings, build_objective(data, settings), folder / "checkpoints",
+        job.dataset, settings, build_objective(job.dataset, settings), folder / "checkpoints",
         history=history,
         start_from=start_from,
-        callbacks=[Console(history, settings.system, quiet), MetricsFile(history, folder)],
+        callbacks=[Console(history, settings.system, job.quiet), MetricsFile(history, folder)],
         loggers=loggers(folder),
     )  # fmt: skip
-    files.save_fit(folder, fitted, settings, facts | {"extra": stage1})
+    files.save_fit(folder, fitted, settings, facts, extra)
 
 
 def describe(settings: Settings) -> str:
@@ -130,7 +120,3 @@ def finish(out: Path, results: list[dict[str, Any]]) -> None:
     files.write_text(out / "report.txt", text + "\n")
     files.write_json(out / "comparison.json", tests)
     print(f"\n{text}", flush=True)
-
-
-def _plain(settings: Settings) -> Any:
-    return json.loads(json.dumps(settings.to_json()))

@@ -64,7 +64,9 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
-        pairs = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        pairs: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
         return cls(**pairs)
 
 

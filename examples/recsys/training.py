@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -22,21 +22,13 @@ from torch import Tensor, nn
 
 from recsys.batches import HeldBatches, TrainBatches
 from recsys.datasets import Dataset, held_out, training_pairs
-from recsys.encoders import ENCODERS
+from recsys.encoders import ENCODERS, Encoder
 from recsys.errors import UsageError
 from recsys.evaluation import CUTOFFS, metrics, ranks
 from recsys.settings import Settings
 
 MONITOR = f"NDCG@{CUTOFFS[-1]}"
 PRECISION = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}
-
-
-class Objective(Protocol):
-    """What a system is: the named losses of one batch; their sum is minimised."""
-
-    def __call__(
-        self, encoder: nn.Module, items: Tensor, target: Tensor, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]: ...
 
 
 class Data(L.LightningDataModule):
@@ -70,9 +62,13 @@ class Data(L.LightningDataModule):
 
 
 class Recommender(L.LightningModule):
-    """An encoder trained on an objective and ranked against the whole catalog."""
+    """An encoder trained on an objective and ranked against the whole catalog.
 
-    def __init__(self, encoder: nn.Module, objective: nn.Module, settings: Settings, users: int) -> None:
+    The objective is what a system is: called with (encoder, items, target, generator=) it returns the named losses of
+    one batch, whose sum is minimised.
+    """
+
+    def __init__(self, encoder: Encoder, objective: nn.Module, settings: Settings, users: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.objective = objective
@@ -113,7 +109,9 @@ class Recommender(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.world_size > 1:
-            self.rank_of = self.all_gather(self.rank_of).sum(0)  # each user was ranked by one device
+            self.rank_of = cast(Tensor, self.all_gather(self.rank_of)).sum(
+                0
+            )  # each user was ranked by one device
         for name, value in metrics(self.rank_of.cpu()).items():
             self.log(name, value, rank_zero_only=False)
 
@@ -262,7 +260,7 @@ def fit(
     )
 
 
-def build_encoder(data: Dataset, settings: Settings) -> nn.Module:
+def build_encoder(data: Dataset, settings: Settings) -> Encoder:
     return ENCODERS[settings.encoder](
         data.num_items, settings.dim, settings.layers, settings.heads, settings.max_length, settings.dropout
     )

@@ -1,0 +1,171 @@
+"""From options to a job: which systems to run with which settings, on what data, into which folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys.datasets import Dataset
+from recsys.errors import UsageError
+from recsys.settings import AUGMENTATION, Settings, check, control_of, resolve
+from recsys.sources import data_name, load
+
+DEFAULT_SYSTEMS = "sasrec,sasrec-ice,rmhsaocl"
+FREE_ON_RESUME = {"epochs", "patience", "threads", "device"}  # may differ from the run that is continued
+NOT_SETTINGS = {"data", "system", "paper", "control"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that is known before training starts; nothing has been written yet."""
+
+    out: Path
+    systems: list[Settings]  # a control comes before what it controls
+    source: str  # --data as given
+    dataset: Dataset
+    control: Path | None  # a finished control to compare with
+    quiet: bool
+    given: dict[str, Any]  # the options that were given, for --resume to compare with
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "systems": [settings.to_json() for settings in self.systems],
+            "source": self.source,
+            "fingerprint": self.dataset.fingerprint(),
+            "control": str(self.control) if self.control else None,
+            "given": self.given,
+        }
+
+
+def plan(options: dict[str, Any]) -> Job:
+    """The job that the options mean, all of it checked."""
+    given = dict(options)
+    quiet = given.pop("quiet", False)
+    out = given.pop("out", None)
+    resume = given.pop("resume", None)
+    if resume is None:
+        return _new(given, out, quiet)
+    folder = resume or out
+    if not folder:
+        raise UsageError("expected --resume FOLDER (or --out FOLDER --resume), got no folder")
+    if out and Path(folder) != Path(out):
+        raise UsageError(f"expected --out and --resume to name one folder, got out={out} and resume={resume}")
+    return _continued(given, Path(folder), quiet)
+
+
+def _new(given: dict[str, Any], out: str | None, quiet: bool) -> Job:
+    source = given.get("data", "shop")
+    control = given.get("control")
+    options = {name: value for name, value in given.items() if name not in NOT_SETTINGS}
+    systems: dict[str, Settings] = {}
+    for name in given.get("system", DEFAULT_SYSTEMS).split(","):
+        settings = resolve(name, options, given.get("paper", False), data_name(source))
+        if settings.augmented and control is None:
+            matched = control_of(settings)
+            systems.setdefault(
+                matched, resolve(matched, options, given.get("paper", False), data_name(source))
+            )
+        systems[name] = settings
+    idle = [name for name in AUGMENTATION if name in options]
+    if idle and not any(settings.augmented for settings in systems.values()):
+        raise UsageError(
+            f"expected an augmented system with --{idle[0].replace('_', '-')}, got {', '.join(systems)}; "
+            "use --system rmhsaocl"
+        )
+    _check_control(control, systems)
+    if out:
+        _check_new(Path(out))
+    dataset = load(source, quiet)
+    folder = Path(out or f"runs/{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return Job(
+        folder,
+        list(systems.values()),
+        source,
+        dataset,
+        Path(control) if control else None,
+        quiet,
+        _plain(given),
+    )
+
+
+def _continued(given: dict[str, Any], folder: Path, quiet: bool) -> Job:
+    config = read_config(folder)
+    before = config["given"]
+    for name, value in _plain(given).items():
+        if name not in FREE_ON_RESUME and before.get(name) != value:
+            was = f"{name}={before[name]}" if name in before else f"no {name}"
+            raise UsageError(
+                f"expected the options of the run in {folder} ({was}), got {name}={value}; leave it out, or start a new run"
+            )
+    changed = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
+    systems = [
+        check(dataclasses.replace(Settings.from_json(values), **changed)) for values in config["systems"]
+    ]
+    control = config["control"]
+    _check_control(control, {settings.system: settings for settings in systems})
+    job = Job(
+        folder, systems, config["source"], load(config["source"], quiet), Path(control) if control else None, quiet,
+        before | changed,
+    )  # fmt: skip
+    if job.dataset.fingerprint() != config["fingerprint"]:
+        raise UsageError(
+            f"expected the data the run in {folder} was started on, got another {job.source}; start a new run"
+        )
+    return job
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of the run that is continued."""
+    if not folder.is_dir():
+        raise UsageError(f"expected --resume to name the folder of a run, got {folder}, which is no folder")
+    file = folder / "config.json"
+    if not file.exists():
+        raise UsageError(
+            f"expected --resume to name the folder of a run, got {folder}, which has no config.json"
+        )
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        for values in config["systems"]:
+            check(Settings.from_json(values))
+        _ = config["source"], config["fingerprint"], config["control"], config["given"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"expected {file} to hold the settings of a run, got something else ({error!r})"
+        ) from None
+    return config
+
+
+def _check_new(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"expected --out to be a folder, got the file {path}")
+    if path.is_dir() and any(path.iterdir()):
+        raise UsageError(
+            f"expected --out to be a new or empty folder, got {path} with files in it; continue that run with "
+            f"--resume {path}, or choose another folder"
+        )
+
+
+def _check_control(control: str | None, systems: dict[str, Settings]) -> None:
+    """A control must be finished; only with it may an augmented system go without training one."""
+    if control is None:
+        return
+    for name in ("result.json", "ranks.npz", "weights.safetensors"):
+        if not (Path(control) / name).exists():
+            raise UsageError(
+                f"expected --control to be the folder of a finished system, got {control}, which has no {name}"
+            )
+    found = json.loads((Path(control) / "result.json").read_text(encoding="utf-8"))["system"]
+    wanted = {control_of(settings) for settings in systems.values() if settings.augmented}
+    if wanted and wanted != {found}:
+        raise UsageError(
+            f"expected --control to be the folder of {', '.join(sorted(wanted))}, got one of {found}"
+        )
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """As JSON would have it: tuples as lists."""
+    return json.loads(json.dumps(values))
