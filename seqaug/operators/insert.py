@@ -50,7 +50,8 @@ class Insert(Operator):
         side: where the padding is.
 
     Raises:
-        TypeError, ValueError: ``neighbours`` is not such a table, or ``top`` is not in 1..K.
+        TypeError, ValueError: ``neighbours`` is not such a table, ``top`` is not in 1..K,
+            or the table names ``pad_id``.
 
     Example:
         >>> import torch, seqaug as sa
@@ -74,7 +75,7 @@ class Insert(Operator):
         side: Side = "left",
     ) -> None:
         super().__init__(low, high, pad_id=pad_id, side=side)
-        self.neighbours = Neighbours(neighbours, top=top, exclude_row=exclude_row)
+        self.neighbours = Neighbours(neighbours, top=top, exclude_row=exclude_row, pad_id=pad_id)
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         real = items != self.pad_id

@@ -22,7 +22,7 @@ def is_in_row(ids: Tensor, row: Tensor) -> Tensor:
     Returns:
         (B, L, K) bool.
     """
-    ordered = row.sort(1).values
+    ordered = row.sort(1).values.contiguous()
     wanted = rearrange(ids, "b l k -> b (l k)")
     place = torch.searchsorted(ordered, wanted).clamp(max=row.shape[1] - 1)
     return rearrange(ordered.gather(1, place) == wanted, "b (l k) -> b l k", l=ids.shape[1])
@@ -35,12 +35,18 @@ class Neighbours(nn.Module):
         neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none.
         top: how many of the nearest to choose from, each as likely, in 1..K.
         exclude_row: never choose an item that the row already has.
+        pad_id: the id of padding, never chosen. Where it is one of 1..V, the V items are 0..V without it.
     """
 
     ids: Tensor
 
     def __init__(
-        self, neighbours: ItemSimilarity | Tensor, *, top: int = 1, exclude_row: bool = False
+        self,
+        neighbours: ItemSimilarity | Tensor,
+        *,
+        top: int = 1,
+        exclude_row: bool = False,
+        pad_id: int = 0,
     ) -> None:
         super().__init__()
         check_count("top", top, 1)
@@ -48,6 +54,7 @@ class Neighbours(nn.Module):
             raise TypeError(f"exclude_row must be True or False, got exclude_row={exclude_row!r}")
         self.top = top
         self.exclude_row = exclude_row
+        self.pad_id = pad_id
         self.register_buffer("ids", self._table(neighbours), persistent=False)
 
     def update(self, neighbours: ItemSimilarity | Tensor) -> None:
@@ -73,12 +80,17 @@ class Neighbours(nn.Module):
         num_items = len(self.ids) - 2
         found = self.ids[torch.where(real, items, 0)]  # (batch, slots, K)
         allowed = found > 0
+        # The items below a pad id in 1..V move up by one to be numbered 1..V, and the drawn number moves back.
+        pad_inside = 1 <= self.pad_id <= num_items
         if self.exclude_row:
-            row = torch.where(real, items.long(), 0)
-            allowed &= ~is_in_row(found, row)
-            stranger, _ = uniform_excluding(noise.uniform(), num_items, row)
+            row = items.long()
+            allowed &= ~is_in_row(found, torch.where(real, row, 0))
+            numbered = row + (row < self.pad_id) if pad_inside else row
+            stranger, _ = uniform_excluding(noise.uniform(), num_items, torch.where(real, numbered, 0))
         else:
             stranger = 1 + noise.pick(torch.full_like(noise.keys, num_items))
+        if pad_inside:
+            stranger = stranger - (stranger <= self.pad_id).long()
         rank = allowed.cumsum(-1)  # the how-manieth allowed neighbour this is
         count = rank[..., -1].clamp(max=self.top)
         wanted = 1 + noise.pick(count.clamp(min=1))
@@ -101,6 +113,8 @@ class Neighbours(nn.Module):
         if smallest < 0 or largest > len(ids) - 2:
             wrong = smallest if smallest < 0 else largest
             raise ValueError(f"neighbours must be ids in 1..{len(ids) - 2}, or 0 for none, got {wrong}")
+        if self.pad_id > 0 and bool((ids == self.pad_id).any()):
+            raise ValueError(f"neighbours must not name the pad id, got pad_id={self.pad_id} among them")
         # Where only the first few are ever read, the rest would only be carried through the cache.
         return (ids if self.exclude_row else ids[:, : self.top]).long().contiguous()
 
