@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
-from seqaug._checks import check_choice
 from seqaug.kernels import ops
-
-BACKENDS = ("auto", "chunked")
+from seqaug.kernels.backends import check_backend
 
 
 def linear_logsumexp(
@@ -23,7 +23,8 @@ def linear_logsumexp(
         hidden: (..., D) float.
         table: (R, D) float, same D.
         catalog: the rows of the table that are summed over; None for all of them.
-        backend: "auto" or "chunked".
+        backend: "chunked" (any device, any dtype), "flash" (torch's attention kernels), "naive" (whole logits, the
+            only one with second derivatives) or "auto", which logs its choice to the logger "seqaug".
 
     Returns:
         (...,) float32, float64 for float64 input.
@@ -43,14 +44,9 @@ def linear_logsumexp(
     check_table(hidden, table)
     start, stop = catalog_bounds(table, slice(None) if catalog is None else catalog)
     states, table = same_dtype(hidden.reshape(-1, hidden.shape[-1]), table)
-    need_hidden = torch.is_grad_enabled() and states.requires_grad
-    with torch.autocast(hidden.device.type, enabled=False):
-        lse, _ = ops.logsumexp(states, table, start, stop, need_hidden)
+    with full_precision(hidden.device.type):
+        lse = ops.denominators(states, table, start, stop, backend)
     return lse.reshape(hidden.shape[:-1])
-
-
-def check_backend(backend: object) -> None:
-    check_choice("backend", backend, BACKENDS)
 
 
 def check_table(hidden: Tensor, table: Tensor) -> None:
@@ -82,8 +78,17 @@ def catalog_bounds(table: Tensor, catalog: slice) -> tuple[int, int]:
 def same_dtype(hidden: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
     """Both in the dtype of autocast where it is on, as for a linear layer, else in their common one."""
     device = hidden.device.type
-    if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64:
+    if autocast_is_on(device) and hidden.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
     else:
         dtype = torch.promote_types(hidden.dtype, table.dtype)
     return hidden.to(dtype), table.to(dtype)
+
+
+def autocast_is_on(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def full_precision(device: str) -> AbstractContextManager[None]:
+    """Where products are made in the dtype of their factors."""
+    return torch.autocast(device, enabled=False) if autocast_is_on(device) else nullcontext()

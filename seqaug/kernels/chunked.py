@@ -3,11 +3,16 @@
 A block of logits is made, exponentiated, summed and multiplied with its items while it is in the cache.
 The exponentials of one block of tokens are kept over the whole catalog, so that the gradient of the table
 costs one further product instead of making them again: three products in all.
+
+Measured on a CPU with AVX-512 and 1 MiB of L2 per core: exp costs 0.6 of a product at 64 features and exp2
+0.2, so logits are made in base 2; and a product with the transposed block runs at 0.7 of the rate of one
+with the block itself, so the table's gradient is summed transposed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,16 +21,19 @@ from torch import Tensor
 
 # exp(60) summed over 1e12 items stays below float32's largest number, exp(-60) above its smallest.
 SAFE_LOGIT = 60.0
-# Exponentials kept at once, and the widest block: measured on a CPU with 1 MiB of L2 per core.
-KEPT = 2**24
-CPU_ITEMS, CPU_TOKENS = 2048, 512
-OTHER_ITEMS, OTHER_TOKENS = 8192, 4096
+# Exponentials kept at once (64 MiB of float32), unless that would leave blocks too low to be fast.
+KEPT, FEWEST_TOKENS = 2**24, 128
+CPU_TOKENS, CPU_ITEMS = 512, 1024
+OTHER_TOKENS, OTHER_ITEMS = 4096, 8192
+LOG2_E = 1.0 / math.log(2.0)
 
-#: From the logsumexp of some tokens and their positions in the call to the weights of their gradients.
+#: From the logsumexp of some tokens, and which tokens of the call they are, to the slopes of their losses.
 Slope = Callable[[Tensor, slice], Tensor]
 
 
 class Gradients(NamedTuple):
+    """What one sweep over the catalog yields; None where it was not asked for."""
+
     lse: Tensor  # (tokens,)
     hidden: Tensor | None  # (tokens, features)
     table: Tensor | None  # (items, features)
@@ -36,100 +44,104 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def block_tokens(tokens: int, items: int, device: torch.device) -> int:
-    most = CPU_TOKENS if device.type == "cpu" else OTHER_TOKENS
-    return max(1, min(tokens, most, max(64, KEPT // max(items, 1))))
-
-
-def needs_shift(hidden: Tensor, table: Tensor) -> bool:
-    """Whether a logit may be too large for a bare exponential, by |h . e| <= |h| |e|; no device is asked."""
-    if (
-        hidden.device.type != "cpu"
-        or hidden.dtype != accumulator(hidden.dtype)
-        or not hidden.numel()
-        or not len(table)
-    ):
-        return True
-    largest = torch.linalg.vector_norm(hidden, dim=1).amax()
-    largest = largest * torch.linalg.vector_norm(table, dim=1).amax()
-    return not bool(largest <= SAFE_LOGIT)
-
-
 def softmax_gradients(
     hidden: Tensor, table: Tensor, slope: Slope | None, *, need_hidden: bool, need_table: bool
 ) -> Gradients:
-    """Logsumexp of each token over the table, and the gradients of sum_r value_r, d value_r / d lse_r = slope_r.
+    """Logsumexp of each token over the table, and gradients of sum_r value_r, d value_r / d lse_r = slope_r.
 
     Args:
         hidden: (tokens, features).
         table: (items, features), same dtype.
-        slope: from the logsumexp of a block of tokens to its slopes; None stands for ones.
+        slope: the slopes of a block of tokens, from their logsumexp; None stands for ones.
         need_hidden, need_table: which gradients to make.
     """
-    tokens, items = len(hidden), len(table)
+    (tokens, features), items = hidden.shape, len(table)
     wide = accumulator(hidden.dtype)
+    exact = hidden.dtype == wide
+    height, width = block_shape(tokens, items, hidden.device)
+    shift = needs_shift(hidden, table)
     lse = hidden.new_empty(tokens, dtype=wide)
     hidden_grad = torch.empty_like(hidden, dtype=wide) if need_hidden else None
-    table_grad = torch.zeros_like(table, dtype=wide) if need_table else None
-    rows = block_tokens(tokens, items, hidden.device)
-    columns = CPU_ITEMS if hidden.device.type == "cpu" else OTHER_ITEMS
-    shift = needs_shift(hidden, table)
-    buffer = hidden.new_empty(rows * (items if need_table else min(columns, items)), dtype=wide)
+    table_grad = hidden.new_zeros(items * features, dtype=wide) if need_table else None  # blocks, transposed
+    buffer = hidden.new_empty(height * (items if need_table else width), dtype=wide)
 
-    for start in range(0, tokens, rows):
-        span = slice(start, min(start + rows, tokens))
+    for span in spans(tokens, height):
         states = hidden[span]
-        height = len(states)
-        total = states.new_zeros(height, dtype=wide)
+        rows = len(states)
+        queries = states * LOG2_E if exact else states  # scaling rounds: not in a low-precision dtype
+        total = states.new_zeros(rows, dtype=wide)
         mean = states.new_zeros(states.shape, dtype=wide)
-        top = states.new_full((height,), -torch.inf, dtype=wide)
+        top = states.new_full((rows,), -torch.inf, dtype=wide)
         kept: list[tuple[slice, Tensor, Tensor]] = []
-        used = 0
-        for low in range(0, items, columns):
-            block = slice(low, min(low + columns, items))
+        for block in spans(items, width):
             entries = table[block]
-            size = height * len(entries)
-            scores = buffer[used : used + size].view(height, len(entries))  # (tokens, items)
-            if need_table:
-                used += size
-            matmul_into(scores, states, entries.t())
+            offset = rows * block.start if need_table else 0
+            scores = buffer[offset : offset + rows * len(entries)].view(rows, len(entries))
+            if exact:
+                torch.mm(queries, entries.t(), out=scores)
+            else:
+                scores.copy_(queries @ entries.t()).mul_(LOG2_E)
             if shift:
                 higher = torch.maximum(top, scores.amax(1))
-                shrink = (top - higher).exp_()
+                shrink = torch.exp2(top - higher)
                 total.mul_(shrink)
                 mean.mul_(rearrange(shrink, "t -> t 1"))
                 scores.sub_(rearrange(higher, "t -> t 1"))
                 top = higher
-            scores.exp_()
+            scores.exp2_()
             total.add_(scores.sum(1))
             if need_hidden:
-                add_matmul(mean, scores, entries, entries.dtype)
+                if exact:
+                    mean.addmm_(scores, entries)
+                else:
+                    mean.add_(scores.to(hidden.dtype) @ entries)
             kept.append((block, scores, top))
 
-        lse[span] = total.log() + top if shift else total.log()
+        lse[span] = total.log() + top / LOG2_E if shift else total.log()
         weight = torch.ones_like(total) if slope is None else slope(lse[span], span).to(wide)
         if hidden_grad is not None:
             torch.mul(mean, rearrange(weight / total, "t -> t 1"), out=hidden_grad[span])
         if table_grad is not None:
             for block, scores, reference in kept:
-                share = weight * (reference - lse[span]).exp() if shift else weight / total
-                scaled = states * rearrange(share, "t -> t 1")
-                add_matmul(table_grad[block], scores.t(), scaled, hidden.dtype)
-    return Gradients(lse, hidden_grad, table_grad)
+                share = weight / total * torch.exp2(reference - top) if shift else weight / total
+                scaled = rearrange(states * rearrange(share, "t -> t 1"), "t d -> d t")
+                part = table_grad[block.start * features : block.stop * features].view(features, -1)
+                add_product(part, scaled, scores, hidden.dtype)
+    if table_grad is None:
+        return Gradients(lse, hidden_grad, None)
+    for block in spans(items, width):  # block by block, since a whole second copy may not fit
+        part = table_grad[block.start * features : block.stop * features]
+        part.copy_(rearrange(part, "(d c) -> (c d)", d=features))
+    return Gradients(lse, hidden_grad, table_grad.view(items, features))
 
 
-def matmul_into(out: Tensor, left: Tensor, right: Tensor) -> None:
-    """out = left @ right, where `out` may be wider than the factors."""
-    if out.dtype == left.dtype:
-        torch.mm(left, right, out=out)
-    else:
-        out.copy_(left @ right)
+def spans(length: int, step: int) -> Iterator[slice]:
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))
 
 
-def add_matmul(out: Tensor, left: Tensor, right: Tensor, dtype: torch.dtype) -> None:
+def block_shape(tokens: int, items: int, device: torch.device) -> tuple[int, int]:
+    """Tokens and items of one block."""
+    most, width = (CPU_TOKENS, CPU_ITEMS) if device.type == "cpu" else (OTHER_TOKENS, OTHER_ITEMS)
+    height = min(most, max(FEWEST_TOKENS, KEPT // items))
+    return max(1, min(tokens, height)), min(items, width)
+
+
+def needs_shift(hidden: Tensor, table: Tensor) -> bool:
+    """Whether a logit may be too large for a bare exponential, by |h . e| <= |h| |e|; no device is asked."""
+    if hidden.device.type != "cpu" or hidden.dtype == torch.float16 or not hidden.numel():
+        return True
+    wide = accumulator(hidden.dtype)
+    largest = torch.linalg.vector_norm(hidden, dim=1, dtype=wide).amax()
+    largest = largest * torch.linalg.vector_norm(table, dim=1, dtype=wide).amax()
+    return not bool(largest <= SAFE_LOGIT)
+
+
+def add_product(out: Tensor, left: Tensor, right: Tensor, dtype: torch.dtype) -> None:
     """out += left @ right, multiplied in `dtype` and summed in the dtype of `out`."""
     if out.dtype == dtype:
         out.addmm_(left, right)
-    else:  # gradients of a mean over many tokens would fall below float16's smallest number
-        peak = right.abs().amax().to(out.dtype).clamp_min(torch.finfo(out.dtype).tiny)
-        out.add_((left.to(dtype) @ (right / peak).to(dtype)) * peak)
+        return
+    # A mean over many tokens has gradients below float16's smallest number: bring them to 1 for the product.
+    peak = left.abs().amax().clamp_min(torch.finfo(out.dtype).tiny)
+    out.add_(((left / peak).to(dtype) @ right.to(dtype)) * peak)

@@ -6,25 +6,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqaug.kernels import chunked
+from seqaug.kernels import backends, naive
 from seqaug.kernels.chunked import accumulator
 from seqaug.kernels.surprise import surprise
 
 
 @torch.library.custom_op("seqaug::logsumexp", mutates_args=())
 def logsumexp(
-    hidden: Tensor, table: Tensor, start: int, stop: int, need_hidden: bool
+    hidden: Tensor, table: Tensor, start: int, stop: int, need_hidden: bool, backend: str
 ) -> tuple[Tensor, Tensor]:
     """lse (T,) of hidden (T, D) over rows start..stop - 1 of table (R, D); d lse / d hidden, (T, D) or (0, D)."""
-    found = chunked.softmax_gradients(
-        hidden, table[start:stop], None, need_hidden=need_hidden, need_table=False
+    found = backends.softmax_gradients(
+        backend, hidden, table[start:stop], None, need_hidden=need_hidden, need_table=False
     )
     mean = found.hidden
     return found.lse, hidden.new_empty((0, hidden.shape[1]), dtype=found.lse.dtype) if mean is None else mean
 
 
 @logsumexp.register_fake
-def _(hidden: Tensor, table: Tensor, start: int, stop: int, need_hidden: bool) -> tuple[Tensor, Tensor]:
+def _(
+    hidden: Tensor, table: Tensor, start: int, stop: int, need_hidden: bool, backend: str
+) -> tuple[Tensor, Tensor]:
     wide = accumulator(hidden.dtype)
     tokens, features = hidden.shape
     mean = hidden.new_empty((tokens if need_hidden else 0, features), dtype=wide)
@@ -32,16 +34,16 @@ def _(hidden: Tensor, table: Tensor, start: int, stop: int, need_hidden: bool) -
 
 
 @torch.library.custom_op("seqaug::table_grad", mutates_args=())
-def table_grad(hidden: Tensor, table: Tensor, slope: Tensor, start: int, stop: int) -> Tensor:
+def table_grad(hidden: Tensor, table: Tensor, slope: Tensor, start: int, stop: int, backend: str) -> Tensor:
     """d sum_r slope_r * lse_r / d table, (R, D)."""
-    found = chunked.softmax_gradients(
-        hidden, table[start:stop], lambda lse, span: slope[span], need_hidden=False, need_table=True
+    found = backends.softmax_gradients(
+        backend, hidden, table[start:stop], lambda lse, span: slope[span], need_hidden=False, need_table=True
     )
     return padded(found.table, table, start, stop)
 
 
 @table_grad.register_fake
-def _(hidden: Tensor, table: Tensor, slope: Tensor, start: int, stop: int) -> Tensor:
+def _(hidden: Tensor, table: Tensor, slope: Tensor, start: int, stop: int, backend: str) -> Tensor:
     return torch.empty_like(table)
 
 
@@ -57,6 +59,7 @@ def softmax_total(
     gamma: float,
     need_hidden: bool,
     need_table: bool,
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """sum_r weight_r * surprise_r, with every gradient of it made on the way.
 
@@ -67,8 +70,8 @@ def softmax_total(
     def slope(lse: Tensor, span: slice) -> Tensor:
         return weight[span] * surprise(lse, score[span], extra, gamma)[1]
 
-    found = chunked.softmax_gradients(
-        hidden, table[start:stop], slope, need_hidden=need_hidden, need_table=need_table
+    found = backends.softmax_gradients(
+        backend, hidden, table[start:stop], slope, need_hidden=need_hidden, need_table=need_table
     )
     value, steepness = surprise(found.lse, score, extra, gamma)
     hidden_part = hidden.new_empty(0) if found.hidden is None else found.hidden.to(hidden.dtype)
@@ -88,6 +91,7 @@ def _(
     gamma: float,
     need_hidden: bool,
     need_table: bool,
+    backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     hidden_part = torch.empty_like(hidden) if need_hidden else hidden.new_empty(0)
     table_part = torch.empty_like(table) if need_table else table.new_empty(0)
@@ -106,10 +110,19 @@ def total(
     backend: str,
 ) -> Tensor:
     """The differentiable sum of weighted losses; only the gradients that somebody waits for are made."""
-    needed = [torch.is_grad_enabled() and value.requires_grad for value in (hidden, table)]
-    with torch.autocast(hidden.device.type, enabled=False):
-        found = softmax_total(hidden, table, score, weight, start, stop, extra, gamma, needed[0], needed[1])
-    return found[0]
+    if backend == "naive":
+        lse = naive.logsumexp(hidden, table, start, stop)
+        return (weight * surprise(lse, score, extra, gamma)[0]).sum()
+    needs = [torch.is_grad_enabled() and value.requires_grad for value in (hidden, table)]
+    return softmax_total(hidden, table, score, weight, start, stop, extra, gamma, *needs, backend)[0]
+
+
+def denominators(hidden: Tensor, table: Tensor, start: int, stop: int, backend: str) -> Tensor:
+    """The differentiable logsumexp of each token, for any upstream gradient."""
+    if backend == "naive":
+        return naive.logsumexp(hidden, table, start, stop)
+    need_hidden = torch.is_grad_enabled() and hidden.requires_grad
+    return logsumexp(hidden, table, start, stop, need_hidden, backend)[0]
 
 
 def padded(part: Tensor | None, table: Tensor, start: int, stop: int) -> Tensor:
@@ -128,7 +141,7 @@ TWICE = (
 
 
 def _save_logsumexp(ctx, inputs, output):  # type: ignore[no-untyped-def]
-    hidden, table, ctx.start, ctx.stop, _ = inputs
+    hidden, table, ctx.start, ctx.stop, _, ctx.backend = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(hidden, table, output[1])
 
@@ -138,12 +151,12 @@ def _logsumexp_backward(ctx, grad, twice):  # type: ignore[no-untyped-def]
         raise RuntimeError(TWICE)
     hidden, table, mean = ctx.saved_tensors
     if grad is None:
-        return None, None, None, None, None
+        return (None,) * 6
     hidden_grad = (mean * grad[:, None]).to(hidden.dtype) if ctx.needs_input_grad[0] else None
     table_part = None
     if ctx.needs_input_grad[1]:
-        table_part = table_grad(hidden, table, grad, ctx.start, ctx.stop)
-    return hidden_grad, table_part, None, None, None
+        table_part = table_grad(hidden, table, grad, ctx.start, ctx.stop, ctx.backend)
+    return hidden_grad, table_part, None, None, None, None
 
 
 def _save_softmax_total(ctx, inputs, output):  # type: ignore[no-untyped-def]
@@ -154,7 +167,7 @@ def _save_softmax_total(ctx, inputs, output):  # type: ignore[no-untyped-def]
 def _softmax_total_backward(ctx, grad, *twice):  # type: ignore[no-untyped-def]
     if any(part is not None for part in twice):
         raise RuntimeError(TWICE)
-    nothing = (None,) * 6
+    nothing = (None,) * 7
     if grad is None:
         return None, None, None, None, *nothing
     value, steepness, hidden_part, table_part = ctx.saved_tensors

@@ -54,7 +54,7 @@ class ItemLoss(nn.Module):
     def extra_repr(self) -> str:
         settings = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         settings.pop("training")
-        defaults = {"reduction": "token", "denominator": None, "ignore_index": 0, "backend": "auto"}
+        defaults = {"reduction": "token", "denominator": None, "ignore_index": 0}
         return ", ".join(
             f"{name}={value!r}"
             for name, value in settings.items()

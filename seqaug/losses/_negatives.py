@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqaug.functional import full_precision
 from seqaug.losses._tokens import Tokens
 
 Negatives = Tensor | tuple[Tensor, Tensor]
@@ -65,38 +66,33 @@ def score_negatives(tokens: Tokens, table: Tensor, negatives: Negatives) -> Scor
             "the log_q of negatives must come with ids of the same shape, "
             f"got ids.shape={tuple(ids.shape)}, log_q.shape={tuple(log_q.shape)}"
         )
-    per_token = len(lead) == tokens.padded.ndim - 1 or (len(lead) == 1 and len(tokens.shape) == 1)
     wide = tokens.share.dtype
-    seen = ids
-    if per_token:
-        seen = pick(ids.flatten(0, len(lead) - 1), tokens)
-        entries = (seen if vectors else F.embedding(seen.long(), table)).to(
-            wide
-        )  # (tokens, negatives, features)
-        scores = torch.einsum("t d, t k d -> t k", tokens.hidden.to(wide), entries)
-    else:
-        entries = (seen if vectors else F.embedding(seen.long(), table)).to(wide)
-        if len(lead) == 0:
-            scores = tokens.hidden.to(wide) @ entries.t()
-        else:
+    per_token = lead == tokens.shape
+    seen = pick(ids.flatten(0, len(lead) - 1), tokens) if per_token else ids
+    entries = (seen if vectors else F.embedding(seen.long(), table)).to(wide)  # (..., negatives, features)
+    with full_precision(entries.device.type):
+        if per_token:
+            scores = torch.einsum("t d, t k d -> t k", tokens.hidden.to(wide), entries)
+        elif lead:
             every = torch.einsum("b l d, b k d -> b l k", tokens.padded.to(wide), entries)
             scores = pick(rearrange(every, "b l k -> (b l) k"), tokens)
+        else:
+            scores = tokens.hidden.to(wide) @ entries.t()
     return Scored(
         scores,
-        None if vectors else as_seen(ids, tokens, per_token),
-        None if log_q is None else as_seen(log_q, tokens, per_token),
+        None if vectors else lines(ids, tokens),
+        None if log_q is None else lines(log_q, tokens),
     )
 
 
-def as_seen(values: Tensor, tokens: Tokens, per_token: bool) -> Tensor:
-    """Ids or log q of negatives, one line per token, or one line for all."""
+def lines(values: Tensor, tokens: Tokens) -> Tensor:
+    """Ids or log q as scores are: one line per token, or one line for all."""
     if values.ndim == 1:
         return rearrange(values, "k -> 1 k")
-    if per_token:
-        return pick(values.reshape(-1, values.shape[-1]), tokens)
     steps = tokens.padded.shape[1]
-    row = torch.arange(tokens.shape.numel(), device=values.device) // max(steps, 1)
-    return values[pick(row, tokens)]
+    if values.shape[:-1] != tokens.shape:
+        values = repeat(values, "b k -> b l k", l=steps)
+    return pick(values.reshape(-1, values.shape[-1]), tokens)
 
 
 def pick(values: Tensor, tokens: Tokens) -> Tensor:

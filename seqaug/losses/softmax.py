@@ -6,6 +6,7 @@ from torch import Tensor
 
 from seqaug import functional
 from seqaug.kernels import ops
+from seqaug.kernels.backends import check_backend
 from seqaug.kernels.surprise import surprise
 from seqaug.losses._base import ItemLoss
 from seqaug.losses._negatives import Negatives, refuse
@@ -22,7 +23,8 @@ def catalog_loss(
     if rule.reduction != "none" and not two_values:
         score = over_targets(tokens, lambda half: target_score(tokens, table, half))
         states, entries = functional.same_dtype(tokens.hidden, table)
-        return ops.total(states, entries, score, tokens.share, start, stop, extra, gamma, backend)
+        with functional.full_precision(states.device.type):
+            return ops.total(states, entries, score, tokens.share, start, stop, extra, gamma, backend)
     lse = functional.linear_logsumexp(tokens.hidden, table, catalog=slice(start, stop), backend=backend)
 
     def value(half: Tensor) -> Tensor:
@@ -54,7 +56,7 @@ class CatalogLoss(ItemLoss):
             raise TypeError(
                 f"catalog must be a slice of table rows, got catalog={catalog!r}: slice(1, num_items + 1)"
             )
-        functional.check_backend(backend)
+        check_backend(backend)
         self.catalog = catalog
         self.backend = backend
 

@@ -1,0 +1,13 @@
+"""The reference: whole logits, by plain autograd."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from seqaug.kernels.chunked import accumulator
+
+
+def logsumexp(hidden: Tensor, table: Tensor, start: int, stop: int) -> Tensor:
+    """Logsumexp (T,) of hidden (T, D) over rows start..stop - 1 of the table; holds tokens x catalog."""
+    logits = hidden @ table[start:stop].t()
+    return logits.to(accumulator(hidden.dtype)).logsumexp(1)
