@@ -115,6 +115,7 @@ class Neighbours(nn.Module):
             raise ValueError(f"neighbours must be ids in 1..{len(ids) - 2}, or 0 for none, got {wrong}")
         if self.pad_id > 0 and bool((ids == self.pad_id).any()):
             raise ValueError(f"neighbours must not name the pad id, got pad_id={self.pad_id} among them")
+        ids = ids.gather(1, (ids == 0).int().sort(dim=1, stable=True).indices)  # what is none comes last
         # Where only the first few are ever read, the rest would only be carried through the cache.
         return (ids if self.exclude_row else ids[:, : self.top]).long().contiguous()
 
