@@ -24,7 +24,7 @@ from seqaug.operators import (
     TimeSubstitute,
 )
 from seqaug.padding import check_batch, lengths, pad_sequences
-from seqaug.policies import Compose, LengthPolicy, Maybe, Policy, SomeOf
+from seqaug.policies import AdaptivePolicy, Compose, LengthPolicy, Maybe, Policy, SomeOf
 from seqaug.similarity import ItemSimilarity
 from seqaug.soft_target import SoftTarget
 
@@ -34,6 +34,7 @@ except PackageNotFoundError:  # a checkout that is on the path but not installed
     __version__ = "0.0.0"
 
 __all__ = [
+    "AdaptivePolicy",
     "Augmentation",
     "BCELoss",
     "CELoss",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 _BITS = 31  # of a key that choose a neighbour; the 32 above them decide the order
 
 
-@dataclass(frozen=True, eq=False)
 class Noise:
     """One draw for a batch, the same whatever the operator, so that a policy draws and sorts once for all its members.
 
@@ -18,13 +15,25 @@ class Noise:
         rate: (B,) float32 in [0, 1); an operator stretches it to its own [low, high].
         start: (B,) float32 in [0, 1); where a window begins.
         keys: (B, L) int64 in [0, 2**63); their order and their low bits are two independent draws.
-        order: (B, L) int64; the slots of a row in the order of their keys: a uniform random permutation.
+        order: (B, L) int64; the slots of a row in the order they are to be drawn in; by default that of the keys.
     """
 
-    rate: Tensor
-    start: Tensor
-    keys: Tensor
-    order: Tensor
+    def __init__(self, rate: Tensor, start: Tensor, keys: Tensor, order: Tensor | None = None) -> None:
+        self.rate = rate
+        self.start = start
+        self.keys = keys
+        self._order = order
+
+    @property
+    def order(self) -> Tensor:
+        """(B, L) int64; a uniform random permutation of the slots of each row. Sorted when first asked for: Crop never is."""
+        if self._order is None:
+            self._order = self.keys.argsort(1)
+        return self._order
+
+    def in_order(self, order: Tensor) -> Noise:
+        """The same noise with the slots in another order."""
+        return Noise(self.rate, self.start, self.keys, order)
 
     def pick(self, counts: Tensor) -> Tensor:
         """One of ``counts`` alternatives per slot, uniformly.
@@ -56,7 +65,7 @@ def draw_noise(items: Tensor, generator: torch.Generator | None = None) -> Noise
     rate = torch.rand(rows, device=items.device, generator=generator)
     start = torch.rand(rows, device=items.device, generator=generator)
     keys = torch.randint(0, 2**63 - 1, items.shape, device=items.device, generator=generator)
-    return Noise(rate, start, keys, keys.argsort(1))
+    return Noise(rate, start, keys)
 
 
 def draw_beta(

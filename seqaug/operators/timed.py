@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -17,7 +15,7 @@ from seqaug.operators.mask import Mask
 from seqaug.operators.reorder import shuffled_window
 from seqaug.operators.substitute import Substitute
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import at_least_one, first_slot, fraction, slot_numbers
+from seqaug.slots import at_least_one, first_slot, fraction, offset, slot_numbers
 
 _GAPS = ("largest", "smallest")
 _EQUAL = 1e-9  # variances of gaps, relative to the row's largest gap squared, that count as the same
@@ -66,14 +64,14 @@ def order_by_gap(gap: Tensor, order: Tensor, gaps: str) -> Tensor:
     return order.gather(1, key.gather(1, order).sort(dim=1, stable=True).indices)
 
 
-def most_even_window(real: Tensor, gap: Tensor, width: Tensor, order: Tensor) -> Tensor:
-    """The window of each row whose gaps have the least variance; a random one of several.
+def most_even_window(real: Tensor, gap: Tensor, width: Tensor, uniform: Tensor) -> Tensor:
+    """The window of each row whose gaps have the least variance; of several, each is as likely.
 
     Args:
         real: (B, L) bool.
         gap: (B, L) float64; the gap before each item, NaN for none.
         width: (B,) int64; items of the window, at most those of the row.
-        order: (B, L) int64; a random permutation of the slots.
+        uniform: (B,) float32 in [0, 1); not the noise that shuffles the window, which would not be uniform then.
 
     Returns:
         (B,) int64; the first slot of the window.
@@ -94,7 +92,9 @@ def most_even_window(real: Tensor, gap: Tensor, width: Tensor, order: Tensor) ->
     inside = real & real.gather(1, last) & (slot + width[:, None] <= slots)
     variance = torch.where(inside, variance.clamp(min=0.0), torch.inf)
     least = inside & (variance <= variance.amin(1, keepdim=True) + _EQUAL)
-    return order.gather(1, least.gather(1, order).long().argmax(1, keepdim=True)).squeeze(1)
+    rank = least.cumsum(1)
+    wanted = 1 + offset(uniform, (rank[:, -1] - 1).clamp(min=0))
+    return (least & (rank == wanted[:, None])).long().argmax(1)
 
 
 class TimeCrop(Operator):
@@ -122,7 +122,7 @@ class TimeCrop(Operator):
         count = real.sum(1)
         rate = self.rate(noise)
         kept = at_least_one(rate, count)
-        begin = most_even_window(real, gaps_before(real, needed(timestamps, self)), kept, noise.order)
+        begin = most_even_window(real, gaps_before(real, needed(timestamps, self)), kept, noise.start)
         start = begin - first_slot(count, items.shape[1], self.side)
         source = window_source(items, count, start, kept, self.side)
         return Edit(source, torch.full_like(items, -1), rate, self.pad_id)
@@ -153,7 +153,7 @@ class TimeReorder(Operator):
         real = items != self.pad_id
         rate = self.rate(noise)
         width = fraction(rate, real.sum(1))
-        begin = most_even_window(real, gaps_before(real, needed(timestamps, self)), width, noise.order)
+        begin = most_even_window(real, gaps_before(real, needed(timestamps, self)), width, noise.start)
         into = slot_numbers(items) - begin[:, None]  # (batch, slots): place within the window
         moved = shuffled_window((into >= 0) & (into < width[:, None]), noise.order)
         return Edit(torch.where(real, moved, -1), torch.full_like(items, -1), rate, self.pad_id)
@@ -197,7 +197,7 @@ class TimeMask(Mask):
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         gap = gaps_before(items != self.pad_id, needed(timestamps, self))
-        return super().plan(items, replace(noise, order=order_by_gap(gap, noise.order, self.gaps)))
+        return super().plan(items, noise.in_order(order_by_gap(gap, noise.order, self.gaps)))
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.gaps == "largest" else f", gaps={self.gaps!r}")
@@ -246,7 +246,7 @@ class TimeSubstitute(Substitute):
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         gap = gaps_before(items != self.pad_id, needed(timestamps, self))
-        return super().plan(items, replace(noise, order=order_by_gap(gap, noise.order, self.gaps)))
+        return super().plan(items, noise.in_order(order_by_gap(gap, noise.order, self.gaps)))
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.gaps == "smallest" else f", gaps={self.gaps!r}")
@@ -295,7 +295,7 @@ class TimeInsert(Insert):
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         gap = gaps_before(items != self.pad_id, needed(timestamps, self))
-        return super().plan(items, replace(noise, order=order_by_gap(gap, noise.order, self.gaps)))
+        return super().plan(items, noise.in_order(order_by_gap(gap, noise.order, self.gaps)))
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.gaps == "largest" else f", gaps={self.gaps!r}")
