@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from seqaug import functional
+from seqaug import functional, inspect
 from seqaug.crossmix import CrossMixup, Pair
 from seqaug.edit import Edit
 from seqaug.losses import BCELoss, CELoss, FocalLoss, ICELoss
@@ -69,6 +69,7 @@ __all__ = [
     "UniformNegatives",
     "check_batch",
     "functional",
+    "inspect",
     "lengths",
     "pad_sequences",
 ]

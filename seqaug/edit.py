@@ -114,6 +114,12 @@ class Edit:
         replaced = torch.where(source >= 0, replaced, -1)
         return Edit(source, replaced, (self.rate + other.rate) / 2, self.pad_id)
 
+    def describe(self, row: int, items: Tensor | None = None) -> str:
+        """What happened to one row, in words; see :func:`seqaug.inspect.describe`."""
+        from seqaug.inspect import describe  # it looks at operators too, which are made of edits
+
+        return describe(self, row, items)
+
     def to(self, device: torch.device | str) -> Edit:
         """The same edit on another device."""
         choice = None if self.choice is None else self.choice.to(device)
