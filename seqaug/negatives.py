@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor
+from torch.nn import functional as F
 
-from seqaug._checks import check_choice, check_count
+from seqaug._checks import check_choice, check_count, check_number
 from seqaug._random import uniform_excluding
 from seqaug.soft_target import SoftTarget
 
@@ -22,7 +23,7 @@ def excluded_ids(target: Tensor | SoftTarget, history: Tensor | None) -> Tensor:
     else:
         own = [] if target.is_floating_point() else [target]
     rows = target.first.shape[0] if isinstance(target, SoftTarget) else target.shape[0]
-    own = [ids.reshape(rows, -1).long() for ids in own]
+    own = [(ids if ids.ndim == 2 else rearrange(ids, "t -> t 1")).long() for ids in own]
     if history is not None:
         if history.ndim != 2 or history.shape[0] != rows or history.is_floating_point():
             raise ValueError(
@@ -41,6 +42,17 @@ def steps_of(target: Tensor | SoftTarget) -> tuple[int, ...]:
     if isinstance(target, SoftTarget):
         return tuple(target.first.shape[1:])
     return tuple(target.shape[1:-1] if target.is_floating_point() else target.shape[1:])
+
+
+def plan_draws(
+    target: Tensor | SoftTarget, history: Tensor | None, per: str
+) -> tuple[Tensor, tuple[int, ...]]:
+    """What each row of draws must leave out, and the axes of a row's draws."""
+    excluded = excluded_ids(target, history)
+    if per != "batch":
+        return excluded, steps_of(target) if per == "position" else ()
+    everyone = rearrange(excluded, "b m -> 1 (b m)")
+    return (everyone[:, :0] if history is None else everyone), ()
 
 
 class UniformNegatives:
@@ -100,12 +112,7 @@ class UniformNegatives:
         Raises:
             ValueError: a history that does not fit the targets.
         """
-        excluded = excluded_ids(target, history)
-        steps = steps_of(target) if self.per == "position" else ()
-        if self.per == "batch":
-            excluded = (
-                rearrange(excluded, "b m -> 1 (b m)") if history is not None else excluded.new_zeros((1, 0))
-            )
+        excluded, steps = plan_draws(target, history, self.per)
         rows = excluded.shape[0]
         draws = self.k * (steps[0] if steps else 1)
         dtype = torch.float32 if self.num_items < FINE_CATALOG else torch.float64
@@ -115,3 +122,161 @@ class UniformNegatives:
         log_q = rearrange(log_q, "b -> b 1").expand(rows, draws)
         shape = (self.k,) if self.per == "batch" else (rows, *steps, self.k)
         return ids.reshape(shape), log_q.reshape(shape)
+
+
+class PopularityNegatives:
+    """Negatives drawn in proportion to a power of the items' counts, from the items a row does not have.
+
+    The counts become whole numbers that sum to about 2**48, so that leaving out a row's items is exact arithmetic:
+    one sort, one prefix sum and two binary searches, O(log num_items) time and O(1) memory per draw. Items with a
+    count of 0 are never drawn. A row that has every item with a count gets draws from all of them.
+
+    Args:
+        counts: (num_items + 1,) or longer, how often each id occurs, indexed by id: what
+            `torch.bincount(items.flatten(), minlength=num_items + 1)` gives. Entry 0, padding, is not looked at.
+        k: negatives per position, row or batch.
+        per: as `UniformNegatives`.
+        power: of the counts; 0.75 flattens them, 0 is uniform over the items that occur.
+
+    Example:
+        >>> import torch
+        >>> counts = torch.tensor([9, 6, 3, 1, 0])
+        >>> ids, log_q = PopularityNegatives(counts, k=100).sample(torch.tensor([[1]]))
+        >>> sorted(set(ids.flatten().tolist())), [round(q, 2) for q in log_q.exp().unique().tolist()]
+        ([2, 3], [0.25, 0.75])
+    """
+
+    def __init__(self, counts: Tensor, k: int = 1, *, per: str = "position", power: float = 1.0) -> None:
+        check_count("k", k, 1)
+        check_choice("per", per, PER)
+        check_number("power", power, 0.0, float("inf"))
+        if counts.ndim != 1 or len(counts) < 2:
+            raise ValueError(
+                f"counts must be (num_items + 1,), indexed by id, got counts.shape={tuple(counts.shape)}"
+            )
+        mass = counts[1:].double().cpu()
+        if not bool((mass >= 0).all() & mass.isfinite().all() & (mass.sum() > 0)):
+            raise ValueError(
+                "counts must be finite, 0 or more, and not all 0 beyond entry 0: give occurrences per id"
+            )
+        mass = torch.where(mass > 0, mass**power, 0.0)
+        parts = (mass / mass.sum() * 2**48).round().long().clamp_min(1) * (mass > 0)
+        self.k = k
+        self.per = per
+        self.power = power
+        self.num_items = len(parts)
+        self.below = F.pad(parts.cumsum(0), (1, 0))  # (num_items + 1,) parts of the ids before each id
+
+    def __repr__(self) -> str:
+        return f"PopularityNegatives(<{self.num_items} counts>, k={self.k}, per={self.per!r}, power={self.power})"
+
+    def sample(
+        self,
+        target: Tensor | SoftTarget,
+        *,
+        history: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Draw negatives for a batch of targets: as `UniformNegatives.sample`, with q the chance of each id."""
+        excluded, steps = plan_draws(target, history, self.per)
+        self.below = self.below.to(excluded.device)
+        whole = self.below[-1]
+        rows, draws = len(excluded), self.k * (steps[0] if steps else 1)
+
+        outside = (excluded < 1) | (excluded > self.num_items)
+        ordered = excluded.masked_fill(outside, self.num_items + 1).sort(dim=1).values
+        first = (F.pad(ordered[:, :-1], (1, 0)) != ordered) & (ordered <= self.num_items)
+        ordered = ordered.clamp_max(self.num_items)
+        start, size = self.below[ordered - 1], self.below[ordered] - self.below[ordered - 1]
+        gone = F.pad((size * first).cumsum(1), (1, 0))  # (rows, excluded + 1)
+        left = whole - gone[:, -1:]
+        start = torch.where(first, start, whole)  # repeats and ids of no item lie beyond every draw
+        start = start.flip(1).cummin(1).values.flip(1)
+        available = torch.where(left > 0, left, whole)
+
+        drawn = torch.randint(2**62, (rows, draws), device=excluded.device, generator=generator) % available
+        skipped = gone.gather(1, torch.searchsorted(start - gone[:, :-1], drawn, right=True))
+        place = torch.where(left > 0, drawn + skipped, drawn)
+        ids = torch.searchsorted(self.below[1:], place, right=True) + 1
+        parts = (self.below[ids] - self.below[ids - 1]).double()
+        log_q = (parts / available).log().float()
+        shape = (self.k,) if self.per == "batch" else (rows, *steps, self.k)
+        return ids.reshape(shape), log_q.reshape(shape)
+
+
+class InBatchNegatives:
+    """The other targets of the batch as negatives, with log q so that k * q is how often an item is among the k.
+
+    Without counts that is each item's number of occurrences in the batch, which makes `SampledSoftmaxLoss` the
+    softmax over the distinct items of the batch; with counts, what their shares make one expect.
+
+    Args:
+        counts: (num_items + 1,) or longer, how often each id occurs in training, indexed by id; None for the batch's.
+        ignore_index: the id of padding among targets.
+
+    Example:
+        >>> import torch
+        >>> ids, log_q = InBatchNegatives().sample(torch.tensor([[0, 3], [3, 5]]))
+        >>> ids.tolist(), (3 * log_q.exp()).round().tolist()
+        ([3, 3, 5], [2.0, 2.0, 1.0])
+
+    Source: Eq. 3 of sampling-bias-corrected neural modeling for large corpus item recommendations (2019).
+    """
+
+    def __init__(self, counts: Tensor | None = None, *, ignore_index: int = 0) -> None:
+        if counts is not None and (counts.ndim != 1 or len(counts) < 2):
+            raise ValueError(
+                f"counts must be (num_items + 1,), indexed by id, got counts.shape={tuple(counts.shape)}"
+            )
+        self.counts = counts
+        self.ignore_index = ignore_index
+
+    def __repr__(self) -> str:
+        known = "" if self.counts is None else f"<{len(self.counts) - 1} counts>, "
+        return f"InBatchNegatives({known}ignore_index={self.ignore_index})"
+
+    def sample(
+        self,
+        target: Tensor | SoftTarget,
+        *,
+        history: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The batch's targets as shared negatives; nothing is drawn, so the generator is left alone.
+
+        Args:
+            target: (B, L) or (T,) ids, or a `SoftTarget` of such ids (both halves).
+            history: (B, M) ids a row must not be offered; None rejects nothing, the loss takes out hits.
+            generator: not used.
+
+        Returns:
+            ids: (k,), or (B, k) with a history. On a CPU padding is left out, elsewhere and in a graph k is the
+                number of target slots.
+            log_q: of the same shape, +inf at padding and at what the row must not be offered: such an entry has no
+                share in a sampled softmax. Losses without a correction must not be given a history here.
+
+        Raises:
+            TypeError: vectors as targets, which are not items.
+        """
+        if not isinstance(target, SoftTarget) and target.is_floating_point():
+            raise TypeError(f"target must be ids for in-batch negatives, got target.dtype={target.dtype}")
+        halves = [target.first, target.second] if isinstance(target, SoftTarget) else [target]
+        ids = torch.cat([half.flatten().long() for half in halves])
+        if ids.device.type == "cpu" and type(ids) is Tensor and not torch.compiler.is_compiling():
+            ids = ids[ids != self.ignore_index]
+        real = ids != self.ignore_index
+        ordered = ids.sort().values
+        often = torch.searchsorted(ordered, ids, right=True) - torch.searchsorted(ordered, ids)
+        if self.counts is not None:
+            self.counts = self.counts.to(ids.device)
+            total = self.counts[1:].sum()
+            expected = self.counts[ids.masked_fill(~real, 0)] / total * real.sum()
+        else:
+            expected = often.float()
+        log_q = (expected / max(len(ids), 1)).log().float().masked_fill(~real, torch.inf)
+        if history is None:
+            return ids, log_q
+        known = excluded_ids(target, history).sort(dim=1).values
+        offered = repeat(ids, "k -> b k", b=len(known)).contiguous()
+        hit = torch.searchsorted(known, offered, right=True) > torch.searchsorted(known, offered)
+        return offered, log_q.masked_fill(hit, torch.inf)

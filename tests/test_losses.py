@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqaug.losses import BCELoss, CELoss, FocalLoss, ICELoss
+from seqaug.losses import (
+    BCELoss,
+    BPRLoss,
+    CELoss,
+    FocalLoss,
+    GBCELoss,
+    ICELoss,
+    SampledSoftmaxLoss,
+    SoftmaxFocalLoss,
+)
 from seqaug.losses._base import ItemLoss
 from seqaug.negatives import UniformNegatives
 from seqaug.soft_target import SoftTarget
@@ -18,9 +27,13 @@ ROWS, STEPS, FEATURES, ITEMS = 5, 7, 11, 2311  # more items than one block holds
 CATALOG = slice(1, ITEMS + 1)
 LOSSES = {
     "BCE": BCELoss,
+    "BPR": BPRLoss,
     "CE": lambda **kw: CELoss(catalog=CATALOG, **kw),
     "Focal": FocalLoss,
     "ICE": lambda **kw: ICELoss(catalog=CATALOG, **kw),
+    "SampledSoftmax": SampledSoftmaxLoss,
+    "SoftmaxFocal": lambda **kw: SoftmaxFocalLoss(catalog=CATALOG, gamma=1.5, **kw),
+    "gBCE": lambda **kw: GBCELoss(num_items=ITEMS, **kw),
 }
 KINDS = ("ids", "soft", "vectors")
 REDUCTIONS = ("token", "row", "sum", "none")
@@ -42,6 +55,7 @@ class Case:
         self.real = real
         self.weight = torch.rand(ROWS, STEPS, generator=g, dtype=torch.float64).to(dtype)
         self.negatives = torch.randint(1, ITEMS + 1, (ROWS, STEPS, 3), generator=g)
+        self.negatives[1:, -1, 0] = self.ids[1:, -1]  # accidental hits
 
     def target(self, kind: str) -> Tensor | SoftTarget:
         return {"ids": self.ids, "soft": SoftTarget(self.ids, self.other, self.lam), "vectors": self.vectors}[
@@ -63,13 +77,24 @@ def plain(name: str, case: Case, target: Tensor | SoftTarget) -> Tensor:
     against = torch.einsum("bld,blkd->blk", hidden, table[case.negatives])
     if name == "BCE":
         return -score.sigmoid().log() - (1 - against.sigmoid()).log().sum(-1)
+    if name == "gBCE":
+        rate = 3 / (ITEMS - 1)
+        beta = rate * (0.75 * (1 - 1 / rate) + 1 / rate)
+        return -(beta * score.sigmoid().log() + (1 - against.sigmoid()).log().sum(-1)) / 4
+    if name == "BPR":
+        return -(score[..., None] - against).sigmoid().log().mean(-1)
+    if name == "SampledSoftmax":
+        if not target.is_floating_point():
+            against = torch.where(case.negatives == target[..., None], -torch.inf, against)
+        return torch.cat([score[..., None], against], -1).logsumexp(-1) - score
     if name == "Focal":
         p, q = score.sigmoid(), against.sigmoid()
         return -0.25 * (1 - p) ** 2 * p.log() - 0.75 * (q**2 * (1 - q).log()).sum(-1)
     logits = hidden @ table[CATALOG].T
     if target.is_floating_point():
         logits = torch.cat([logits, score[..., None]], -1)
-    return logits.logsumexp(-1) - score
+    nll = logits.logsumexp(-1) - score
+    return (1 - (-nll).exp()) ** 1.5 * nll if name == "SoftmaxFocal" else nll
 
 
 def counted(name: str, case: Case) -> Tensor:
@@ -138,12 +163,12 @@ def test_gradcheck(name: str, kind: str, reduction: str) -> None:
     ids = torch.tensor([[0, 1, 7], [3, 2, 2]])
     lam = torch.tensor([[0.3], [0.9]], dtype=torch.float64)
     make = {
-        "BCE": BCELoss,
-        "Focal": FocalLoss,
         "CE": lambda **kw: CELoss(catalog=slice(1, 8), **kw),
         "ICE": lambda **kw: ICELoss(catalog=slice(1, 8), **kw),
+        "SoftmaxFocal": lambda **kw: SoftmaxFocalLoss(catalog=slice(1, 8), **kw),
+        "gBCE": lambda **kw: GBCELoss(num_items=7, **kw),
     }
-    loss = make[name](reduction=reduction)
+    loss = make.get(name, LOSSES[name])(reduction=reduction)
     extras = {"negatives": torch.tensor([[4, 5], [6, 1]])} if loss.needs_negatives else {}
 
     def run(hidden: Tensor, table: Tensor, weight: Tensor, vectors: Tensor) -> Tensor:

@@ -1,7 +1,22 @@
 """Next-item losses on one signature: loss(hidden, table, target, *, negatives=, weight=, valid=)."""
 
-from seqaug.losses.focal import FocalLoss
-from seqaug.losses.pairwise import BCELoss
+from seqaug.losses.buckets import RECELoss, SCELoss
+from seqaug.losses.contrastive import InfoNCELoss
+from seqaug.losses.focal import FocalLoss, SoftmaxFocalLoss
+from seqaug.losses.pairwise import BCELoss, BPRLoss, GBCELoss
+from seqaug.losses.sampled import SampledSoftmaxLoss
 from seqaug.losses.softmax import CELoss, ICELoss
 
-__all__ = ["BCELoss", "CELoss", "FocalLoss", "ICELoss"]
+__all__ = [
+    "BCELoss",
+    "BPRLoss",
+    "CELoss",
+    "FocalLoss",
+    "GBCELoss",
+    "ICELoss",
+    "InfoNCELoss",
+    "RECELoss",
+    "SCELoss",
+    "SampledSoftmaxLoss",
+    "SoftmaxFocalLoss",
+]

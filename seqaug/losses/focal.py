@@ -8,8 +8,9 @@ from torch import Tensor
 from seqaug._checks import check_number
 from seqaug.kernels.surprise import softplus
 from seqaug.losses._base import ItemLoss
-from seqaug.losses._negatives import Negatives, required, score_negatives
+from seqaug.losses._negatives import Negatives, refuse, required, score_negatives
 from seqaug.losses._tokens import Target, finish, gather_tokens, over_targets, target_score
+from seqaug.losses.softmax import CatalogLoss, catalog_loss
 
 
 def focal(score: Tensor, gamma: float) -> Tensor:
@@ -73,3 +74,61 @@ class FocalLoss(ItemLoss):
         against = focal(-score_negatives(tokens, table, negatives).scores, self.gamma).sum(1)
         with_target = over_targets(tokens, lambda half: focal(target_score(tokens, table, half), self.gamma))
         return finish(self.alpha * with_target + (1.0 - self.alpha) * against, tokens, self.rule)
+
+
+class SoftmaxFocalLoss(CatalogLoss):
+    """Focal loss on the softmax over the whole catalog, at every real timestep.
+
+    loss = mean over real targets of -(1 - p) ** gamma * log p, with p the target's softmax over the catalog.
+
+    Args:
+        catalog: the rows of the table that are items: slice(1, num_items + 1).
+        gamma: 0 or more; 0 is `ICELoss`.
+        backend: of `seqaug.functional.linear_logsumexp`.
+        reduction, denominator, ignore_index: see `ItemLoss`.
+
+    Shape:
+        As `ICELoss`.
+
+    Example:
+        >>> import torch
+        >>> loss = SoftmaxFocalLoss(catalog=slice(1, 3), gamma=1.0)
+        >>> round(loss(torch.zeros(1, 1, 4), torch.zeros(4, 4), torch.tensor([[2]])).item(), 4)
+        0.3466
+
+    Source: Eq. 4 of focal loss for dense object detection (2017), with the softmax as probability.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: slice,
+        gamma: float = 2.0,
+        backend: str = "auto",
+        reduction: str = "token",
+        denominator: float | None = None,
+        ignore_index: int = 0,
+    ) -> None:
+        super().__init__(
+            catalog=catalog,
+            backend=backend,
+            reduction=reduction,
+            denominator=denominator,
+            ignore_index=ignore_index,
+        )
+        check_number("gamma", gamma, 0.0, float("inf"))
+        self.gamma = gamma
+
+    def forward(
+        self,
+        hidden: Tensor,
+        table: Tensor,
+        target: Target,
+        *,
+        negatives: Negatives | None = None,
+        weight: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        refuse("SoftmaxFocalLoss", negatives)
+        tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
+        return catalog_loss(tokens, table, self.catalog, self.rule, self.gamma, self.backend)

@@ -8,7 +8,7 @@ from seqaug import functional
 from seqaug.kernels import ops
 from seqaug.kernels.backends import check_backend
 from seqaug.kernels.surprise import surprise
-from seqaug.losses._base import ItemLoss
+from seqaug.losses._base import ItemLoss, check_catalog
 from seqaug.losses._negatives import Negatives, refuse
 from seqaug.losses._tokens import Rule, Target, Tokens, finish, gather_tokens, over_targets, target_score
 
@@ -52,10 +52,7 @@ class CatalogLoss(ItemLoss):
         ignore_index: int = 0,
     ) -> None:
         super().__init__(reduction=reduction, denominator=denominator, ignore_index=ignore_index)
-        if not isinstance(catalog, slice):
-            raise TypeError(
-                f"catalog must be a slice of table rows, got catalog={catalog!r}: slice(1, num_items + 1)"
-            )
+        check_catalog(catalog)
         check_backend(backend)
         self.catalog = catalog
         self.backend = backend

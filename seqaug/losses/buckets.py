@@ -1,0 +1,319 @@
+"""Cross-entropy over the items that random projections find near each hidden state."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from seqaug._checks import check_count
+from seqaug.functional import catalog_bounds, full_precision
+from seqaug.kernels.surprise import softplus
+from seqaug.losses._base import ItemLoss, check_catalog
+from seqaug.losses._negatives import Negatives, refuse
+from seqaug.losses._tokens import Target, Tokens, finish, gather_tokens, over_targets, target_score
+
+
+def twice_the_root(count: int) -> int:
+    """2 * sqrt(count), at least 1: what both sources take for the number of buckets."""
+    return max(1, int(2.0 * math.sqrt(count)))
+
+
+def check_optional(name: str, value: int | None) -> None:
+    if value is not None:
+        check_count(name, value, 1)
+
+
+class SCELoss(ItemLoss):
+    """Scalable cross-entropy: softmax inside buckets of hidden states and items that point the same way.
+
+    Each of some random directions takes the hidden states and the items with the largest projections on it into a
+    bucket. A position's loss is the largest, over its buckets, of log(exp(s) + sum_c exp(s_c)) - s with c the
+    bucket's items other than the target: at most the full `ICELoss`, and 0 for a position in no bucket.
+
+    Args:
+        catalog: the rows of the table that are items: slice(1, num_items + 1).
+        buckets: number of buckets; None for 2 * sqrt(number of tokens).
+        tokens_per_bucket: None for the same number.
+        items_per_bucket: the source uses 64 to 4,096; more is closer to the full softmax.
+        mix: directions are random mixtures of the hidden states rather than of the axes.
+        reduction, denominator, ignore_index: see `ItemLoss`.
+
+    Shape:
+        As `ICELoss`. Directions are drawn from torch's default generator on each call.
+
+    Example:
+        >>> import torch
+        >>> loss = SCELoss(catalog=slice(1, 6), items_per_bucket=5)
+        >>> value = loss(torch.zeros(1, 1, 4), torch.zeros(7, 4), torch.tensor([[3]]))
+        >>> round(value.exp().item(), 4)
+        5.0
+
+    Source: Algorithm 1 of scalable cross-entropy loss for sequential recommendations with large item
+    catalogs (2024).
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: slice,
+        buckets: int | None = None,
+        tokens_per_bucket: int | None = None,
+        items_per_bucket: int = 256,
+        mix: bool = True,
+        reduction: str = "token",
+        denominator: float | None = None,
+        ignore_index: int = 0,
+    ) -> None:
+        super().__init__(reduction=reduction, denominator=denominator, ignore_index=ignore_index)
+        check_catalog(catalog)
+        check_optional("buckets", buckets)
+        check_optional("tokens_per_bucket", tokens_per_bucket)
+        check_count("items_per_bucket", items_per_bucket, 1)
+        self.catalog = catalog
+        self.buckets = buckets
+        self.tokens_per_bucket = tokens_per_bucket
+        self.items_per_bucket = items_per_bucket
+        self.mix = mix
+
+    def forward(
+        self,
+        hidden: Tensor,
+        table: Tensor,
+        target: Target,
+        *,
+        negatives: Negatives | None = None,
+        weight: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        refuse("SCELoss", negatives)
+        tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
+        start, stop = catalog_bounds(table, self.catalog)
+        count = len(tokens.hidden)
+        if count == 0:
+            return finish(tokens.hidden.sum(1).to(tokens.share.dtype), tokens, self.rule)
+        buckets = twice_the_root(count) if self.buckets is None else self.buckets
+        height = twice_the_root(count) if self.tokens_per_bucket is None else self.tokens_per_bucket
+        with full_precision(hidden.device.type):
+            found = find_buckets(
+                tokens,
+                table[start:stop],
+                buckets,
+                min(height, count),
+                min(self.items_per_bucket, stop - start),
+                self.mix,
+            )
+            logits = bucket_logits(tokens, table, found[0], found[1] + start)
+
+            def value(half: Tensor) -> Tensor:
+                best = largest_per_token(logits, found[0], found[1] + start, half, count)
+                return softplus(best - target_score(tokens, table, half))
+
+            return finish(over_targets(tokens, value), tokens, self.rule)
+
+
+def find_buckets(
+    tokens: Tokens, items: Tensor, buckets: int, height: int, width: int, mix: bool
+) -> tuple[Tensor, Tensor]:
+    """Which tokens (buckets, height) and items (buckets, width) have the largest projections on each direction."""
+    wide = tokens.share.dtype
+    states = tokens.hidden.detach().to(wide)
+    if mix:
+        directions = torch.randn(buckets, len(states), dtype=wide, device=states.device) @ states
+    else:
+        directions = torch.randn(buckets, states.shape[1], dtype=wide, device=states.device)
+    near = (directions @ states.t()).masked_fill(~rearrange(tokens.real, "t -> 1 t"), -torch.inf)
+    return near.topk(height, dim=1).indices, (directions @ items.detach().to(wide).t()).topk(
+        width, dim=1
+    ).indices
+
+
+def bucket_logits(tokens: Tokens, table: Tensor, members: Tensor, items: Tensor) -> Tensor:
+    """(buckets, height, width) scores of the items of each bucket."""
+    wide = tokens.share.dtype
+    return torch.einsum(
+        "n h d, n w d -> n h w", tokens.hidden[members].to(wide), F.embedding(items, table).to(wide)
+    )
+
+
+def largest_per_token(logits: Tensor, members: Tensor, items: Tensor, half: Tensor, count: int) -> Tensor:
+    """The largest logsumexp over the buckets of each token, without its target; far below 0 where it has none."""
+    lowest = torch.finfo(logits.dtype).min / 2
+    if not half.is_floating_point():
+        hit = rearrange(items, "n w -> n 1 w") == rearrange(half[members], "n h -> n h 1")
+        logits = logits.masked_fill(hit, lowest)
+    inside = logits.logsumexp(2)
+    empty = logits.new_full((count,), lowest)
+    return empty.scatter_reduce(0, members.flatten(), inside.flatten(), "amax", include_self=True)
+
+
+class RECELoss(ItemLoss):
+    """Reduced cross-entropy: softmax over the chunks of items nearest in a random hash.
+
+    Hidden states and items are hashed to the random direction they are nearest to, sorted by it and cut into equal
+    chunks; a state's loss is log(exp(s) + sum_c exp(s_c)) - s over the items c of its own and neighbouring chunks,
+    other than the target. With several rounds an item seen n times counts exp(s_c) / n each time, so that the loss
+    is at most the full `ICELoss`.
+
+    Args:
+        catalog: the rows of the table that are items: slice(1, num_items + 1).
+        chunks: None for 2 * sqrt(min(number of tokens, number of items)); also the number of directions.
+        neighbours: chunks on each side, cyclic.
+        rounds: independent hashes.
+        reduction, denominator, ignore_index: see `ItemLoss`.
+
+    Shape:
+        As `ICELoss`. Directions are drawn from torch's default generator on each call.
+
+    Example:
+        >>> import torch
+        >>> loss = RECELoss(catalog=slice(1, 6), chunks=1)
+        >>> value = loss(torch.zeros(1, 1, 4), torch.zeros(7, 4), torch.tensor([[3]]))
+        >>> round(value.exp().item(), 4)
+        5.0
+
+    Source: Section 3 of RECE: reduced cross-entropy loss for large-catalogue sequential recommenders (2024).
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: slice,
+        chunks: int | None = None,
+        neighbours: int = 1,
+        rounds: int = 1,
+        reduction: str = "token",
+        denominator: float | None = None,
+        ignore_index: int = 0,
+    ) -> None:
+        super().__init__(reduction=reduction, denominator=denominator, ignore_index=ignore_index)
+        check_catalog(catalog)
+        check_optional("chunks", chunks)
+        check_count("neighbours", neighbours, 0)
+        check_count("rounds", rounds, 1)
+        self.catalog = catalog
+        self.chunks = chunks
+        self.neighbours = neighbours
+        self.rounds = rounds
+
+    def forward(
+        self,
+        hidden: Tensor,
+        table: Tensor,
+        target: Target,
+        *,
+        negatives: Negatives | None = None,
+        weight: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        refuse("RECELoss", negatives)
+        tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
+        start, stop = catalog_bounds(table, self.catalog)
+        count = len(tokens.hidden)
+        if count == 0:
+            return finish(tokens.hidden.sum(1).to(tokens.share.dtype), tokens, self.rule)
+        fewer = min(count, stop - start)
+        chunks = min(twice_the_root(fewer) if self.chunks is None else self.chunks, fewer)
+        reach = min(self.neighbours, (chunks - 1) // 2)  # further would meet a chunk twice
+        with full_precision(hidden.device.type):
+            rounds = [hash_round(tokens, table[start:stop], chunks) for _ in range(self.rounds)]
+
+            def value(half: Tensor) -> Tensor:
+                others = near_logsumexp(tokens, table, start, rounds, reach, chunks, half)
+                return softplus(others - target_score(tokens, table, half))
+
+            return finish(over_targets(tokens, value), tokens, self.rule)
+
+
+def hash_round(tokens: Tokens, items: Tensor, chunks: int) -> tuple[Tensor, Tensor]:
+    """The chunk of every token (tokens,) and item (items,) by one random hash."""
+    wide = tokens.share.dtype
+    directions = torch.randn(items.shape[1], chunks, dtype=wide, device=items.device)
+    near_tokens = (tokens.hidden.detach().to(wide) @ directions).argmax(1)
+    near_items = (items.detach().to(wide) @ directions).argmax(1)
+    near_tokens = near_tokens.masked_fill(~tokens.real, chunks)  # padding comes last
+    return chunk_of(near_tokens, chunks), chunk_of(near_items, chunks)
+
+
+def chunk_of(buckets: Tensor, chunks: int) -> Tensor:
+    """Which of `chunks` equal parts of the order by bucket each entry lies in."""
+    order = buckets.argsort(stable=True)
+    size = -(-len(buckets) // chunks)
+    rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    return rank // size
+
+
+def members_of(chunk: Tensor, chunks: int) -> Tensor:
+    """(chunks, size) entries of each chunk, -1 where the last ones are short."""
+    size = -(-len(chunk) // chunks)
+    order = F.pad(chunk.argsort(stable=True), (0, chunks * size - len(chunk)), value=-1)
+    return rearrange(order, "(n s) -> n s", n=chunks)
+
+
+def near_logsumexp(
+    tokens: Tokens,
+    table: Tensor,
+    start: int,
+    rounds: list[tuple[Tensor, Tensor]],
+    reach: int,
+    chunks: int,
+    half: Tensor,
+) -> Tensor:
+    """log sum over the items near each token, its target left out, each item once: (tokens,)."""
+    count = len(tokens.hidden)
+    total = tokens.share.new_full((count,), torch.finfo(tokens.share.dtype).min / 2)
+    for of_tokens, of_items in rounds:
+        states, items = members_of(of_tokens, chunks), members_of(of_items, chunks)
+        place = states.flatten()
+        home = torch.where(place < 0, count, place)
+        for offset in range(-reach, reach + 1):
+            near = items.roll(-offset, 0)
+            part = checkpoint(
+                chunk_logsumexp,
+                tokens,
+                table,
+                start,
+                states,
+                near,
+                rounds,
+                reach,
+                chunks,
+                half,
+                use_reentrant=False,
+            )
+            lowest = part.new_full((count + 1,), torch.finfo(part.dtype).min / 2)
+            total = torch.logaddexp(total, lowest.scatter(0, home, part.flatten())[:count])
+    return total
+
+
+def chunk_logsumexp(
+    tokens: Tokens,
+    table: Tensor,
+    start: int,
+    states: Tensor,
+    near: Tensor,
+    rounds: list[tuple[Tensor, Tensor]],
+    reach: int,
+    chunks: int,
+    half: Tensor,
+) -> Tensor:
+    """(chunks, size) log sum of one chunk of items for each token of a chunk; made again for the gradient."""
+    wide = tokens.share.dtype
+    here, there = states.clamp_min(0), near.clamp_min(0)
+    entries = F.embedding(there + start, table).to(wide)
+    logits = torch.einsum("n h d, n w d -> n h w", tokens.hidden[here].to(wide), entries)
+    if len(rounds) > 1:
+        times = torch.zeros_like(logits)
+        for of_tokens, of_items in rounds:
+            gap = rearrange(of_items[there], "n w -> n 1 w") - rearrange(of_tokens[here], "n h -> n h 1")
+            gap = gap.remainder(chunks)
+            times = times + ((gap <= reach) | (gap >= chunks - reach)).to(wide)
+        logits = logits - times.clamp_min(1.0).log()
+    out = repeat(near < 0, "n w -> n h w", h=states.shape[1])
+    if not half.is_floating_point():
+        out = out | (rearrange(there + start, "n w -> n 1 w") == rearrange(half[here], "n h -> n h 1"))
+    return logits.masked_fill(out, torch.finfo(wide).min / 2).logsumexp(2)
