@@ -50,20 +50,14 @@ def facts(data: Dataset) -> list[tuple[str, float]]:
             sa.Insert(0.2, 0.7, similar, side=side),
             sa.Delete(0.2, 0.5, side=side),
         ):
-            name = type(operator).__name__
-            edit = operator.sample(items, generator=generator)
-            own = real & edit.valid & (edit(items) == target)
-            found.append(
-                (f"{name}, padded on the {side}: slots that show the future", share(edit.future, edit.valid))
+            name, seen = (
+                type(operator).__name__,
+                sa.inspect.summarize(operator, items, target, generator=generator),
             )
-            found.append(
-                (f"{name}, padded on the {side}: slots that show their own target", share(own, edit.valid))
-            )
+            found.append((f"{name}, padded on the {side}: slots that show the future", seen.future))
+            found.append((f"{name}, padded on the {side}: slots that show their own target", seen.leaked))
             if name == "Reorder" and side == "left":
-                same = (edit(items) == items).all(1)
-                found.append(
-                    ("Reorder: rows it leaves as they are", share(same, torch.ones(len(items)).bool()))
-                )
+                found.append(("Reorder: rows it leaves as they are", seen.unchanged))
     return found
 
 

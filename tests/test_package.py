@@ -23,13 +23,13 @@ PUBLIC = {
     "Edit", "Augmentation", "Operator", "Crop", "Mask", "Reorder", "Substitute", "Insert", "Delete",
     "TimeCrop", "TimeMask", "TimeReorder", "TimeSubstitute", "TimeInsert", "RepeatPad",
     # policies
-    "Policy", "Compose", "SomeOf", "Maybe", "LengthPolicy",
+    "Policy", "Compose", "SomeOf", "Maybe", "LengthPolicy", "AdaptivePolicy",
     # mixing
     "MixupOp", "Mix", "Mixed", "CrossMixup", "Pair", "SoftTarget",
     # losses
     "BCELoss", "CELoss", "ICELoss", "FocalLoss", "functional",
     # around them
-    "ItemSimilarity", "UniformNegatives", "pad_sequences", "lengths", "check_batch",
+    "ItemSimilarity", "UniformNegatives", "pad_sequences", "lengths", "check_batch", "inspect",
 }  # fmt: skip
 
 

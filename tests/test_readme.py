@@ -195,5 +195,5 @@ def test_facts_are_counted_right() -> None:
     assert found["rows of at most 5 items"] == 1.0
     for operator in ("Crop", "Delete"):
         assert found[f"{operator}, padded on the left: slots that show the future"] == 0.0
-        assert found[f"{operator}, padded on the right: slots that show the future"] > 0.3
+        assert found[f"{operator}, padded on the right: slots that show the future"] > 0.15
     assert 0.0 < found["Reorder, padded on the left: slots that show their own target"] < 0.3
