@@ -105,23 +105,16 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _range(text: str) -> tuple[float, float]:
-    parts = text.replace(",", "-").split("-") if not text.startswith("-") else [text]
     try:
-        numbers = [float(part) for part in parts]
+        low, high = (float(part) for part in (text.split("-") if "-" in text else (text, text)))
     except ValueError:
-        raise UsageError(f"expected --rate A-B such as 0.2-0.7, got {text!r}") from None
-    if len(numbers) == 1:
-        return numbers[0], numbers[0]
-    if len(numbers) != 2:
-        raise UsageError(f"expected --rate A-B such as 0.2-0.7, got {text!r}")
-    return numbers[0], numbers[1]
+        raise argparse.ArgumentTypeError(f"expected A-B such as 0.2-0.7, got {text!r}") from None
+    return low, high
 
 
 def _pair(text: str) -> tuple[int, int]:
     try:
-        numbers = [int(part) for part in text.split("+")]
+        positions, features = (int(part) for part in (text.split("+") if "+" in text else (text, 0)))
     except ValueError:
-        raise UsageError(f"expected --mixes P+F such as 3+3, or P, got {text!r}") from None
-    if len(numbers) > 2:
-        raise UsageError(f"expected --mixes P+F such as 3+3, or P, got {text!r}")
-    return numbers[0], numbers[1] if len(numbers) == 2 else 0
+        raise argparse.ArgumentTypeError(f"expected P+F such as 3+3, or P, got {text!r}") from None
+    return positions, features

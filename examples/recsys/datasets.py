@@ -28,6 +28,19 @@ class Dataset:
     users: list[str]
     items: list[str]
 
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise UsageError(f"expected at least one user, got the empty data set {self.name}")
+        low, high = min(map(min, self.rows)), max(map(max, self.rows))
+        if low < 1 or high > self.num_items:
+            raise UsageError(
+                f"expected item ids 1..{self.num_items} in {self.name}, got {low if low < 1 else high}"
+            )
+        if max(map(len, self.rows)) <= MIN_ITEMS:
+            raise UsageError(
+                f"expected a user with at least {MIN_ITEMS + 1} items to train on, got at most {MIN_ITEMS} in {self.name}"
+            )
+
     def training_rows(self) -> list[list[int]]:
         """What training may look at: everything but the validation and test targets."""
         return [row[:-2] for row in self.rows]
@@ -62,10 +75,15 @@ def training_pairs(data: Dataset, length: int) -> tuple[Tensor, Tensor]:
     import seqaug as sa
 
     rows = [row for row in data.training_rows() if len(row) > 1]
-    return (
-        sa.pad_sequences([row[:-1] for row in rows], length=length, side="left"),
-        sa.pad_sequences([row[1:] for row in rows], length=length, side="left"),
-    )
+    if not rows:
+        raise UsageError(
+            f"expected a user with at least {MIN_ITEMS + 1} items to train on, got none in {data.name}"
+        )
+    items = sa.pad_sequences([row[:-1] for row in rows], length=length, side="left")
+    target = sa.pad_sequences([row[1:] for row in rows], length=length, side="left")
+    sa.check_batch(items, num_items=data.num_items)
+    sa.check_batch(target, num_items=data.num_items)
+    return items, target
 
 
 def held_out(data: Dataset, part: str, length: int) -> Held:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import importlib.util
 import os
 import shutil
 import tempfile
-import urllib.error
 import urllib.request
 import zipfile
 from dataclasses import dataclass
@@ -94,7 +94,7 @@ def fetch_file(published: Published, folder: Path, quiet: bool = False) -> Path:
                     f"({part.stat().st_size} bytes); try again, or put the right file at {path}"
                 )
             os.replace(part, path)
-    except (OSError, urllib.error.URLError, zipfile.BadZipFile, KeyError) as error:
+    except (OSError, http.client.HTTPException, zipfile.BadZipFile, KeyError) as error:
         reason = getattr(error, "reason", None) or error
         raise UsageError(
             f"expected to download {published.url}, got {reason}; put the file ({published.size} bytes, SHA-256 "
@@ -112,11 +112,12 @@ def _download(url: str, part: Path, quiet: bool) -> None:
             total=size or None, desc=url.rsplit("/", 1)[1], unit="B", unit_scale=True, leave=False,
             disable=True if quiet else None,
         ) as bar:  # fmt: skip
+            done = 0
             while block := answer.read(BLOCK):
-                file.write(block)
+                done += file.write(block)
                 bar.update(len(block))
-        if size and part.stat().st_size != size:
-            raise OSError(f"{part.stat().st_size} of {size} bytes")
+    if size and done != size:
+        raise OSError(f"{done} of {size} bytes")
 
 
 def _unpack(archive: Path, member: str, to: Path) -> Path:

@@ -46,7 +46,8 @@ def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({name: f"{value:.7g}" for name, value in row.items()})
     write_text(path, text.getvalue())
 
 

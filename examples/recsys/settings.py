@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from recsys.errors import UsageError, choose
 
 OPERATORS = ("crop", "mask", "reorder", "substitute")
@@ -13,6 +15,7 @@ LOSSES = ("ice", "ce", "bce", "focal")
 ENCODER_NAMES = ("sasrec", "gru4rec")
 WEIGHTINGS = ("none", "batch_sum", "row", "mean_one")
 REDUCTIONS = ("expected", "token", "row")
+DEVICES = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 PRECISIONS = ("32", "64", "bf16", "16")
 
 
@@ -134,6 +137,9 @@ def check(settings: Settings) -> Settings:
     choose("--weighting", settings.weighting, WEIGHTINGS)
     choose("--reduction", settings.reduction, REDUCTIONS)
     choose("--precision", settings.precision, PRECISIONS)
+    choose("--device", settings.device, DEVICES)
+    if settings.device in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise UsageError(f"expected a GPU for --device {settings.device}, got none; use --device cpu")
     choose("--future", settings.future, ("keep", "mix"))
     choose("--pad-mix", settings.pad_mix, ("keep", "embedding"))
     for name, least in LEAST.items():

@@ -28,7 +28,7 @@ def generate(seed: int = 2025, users: int = USERS, items: int = ITEMS, families:
     popularity = [list(accumulate(1 / (rank + 1) for rank in range(len(those)))) for those in variants]
     appeal = [1 / (rank + 10) for rank in range(families)]
     dice.shuffle(appeal)
-    department = [dice.randrange(DEPARTMENTS) for _ in range(families)]
+    department = [family % DEPARTMENTS for family in range(families)]
     shelves = [[family for family in range(families) if department[family] == d] for d in range(DEPARTMENTS)]
     appeals = [list(accumulate(appeal[family] for family in shelf)) for shelf in shelves]
 
@@ -38,11 +38,12 @@ def generate(seed: int = 2025, users: int = USERS, items: int = ITEMS, families:
     after = [[on_shelf(department[family]) for _ in range(SUCCESSORS)] for family in range(families)]
     habit = list(accumulate(1 / (rank + 1) for rank in range(SUCCESSORS)))
 
+    longest = min(LONGEST, items // DEPARTMENTS // 2)  # half of what one department has
     rows: list[list[int]] = []
     for _ in range(users):
         liked = [dice.randrange(DEPARTMENTS), dice.randrange(DEPARTMENTS)]
         length = SHORTEST
-        while length < LONGEST and dice.random() < GOES_ON:
+        while length < longest and dice.random() < GOES_ON:
             length += 1
         row: list[int] = []
         while len(row) < length:

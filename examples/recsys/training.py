@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 
 from recsys.batches import HeldBatches, TrainBatches
-from recsys.datasets import Dataset, held_out, training_pairs
+from recsys.datasets import Dataset, Held, held_out, training_pairs
 from recsys.encoders import ENCODERS, Encoder
 from recsys.errors import UsageError
 from recsys.evaluation import CUTOFFS, metrics, ranks
@@ -55,10 +55,8 @@ class Data(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> HeldBatches:
-        return HeldBatches(self.validation, 512, *self._share())
-
-    def test_dataloader(self) -> HeldBatches:
-        return HeldBatches(self.test, 512, *self._share())
+        rank, world = self._share()
+        return HeldBatches(self.validation, rank=rank, world=world)
 
 
 class Recommender(L.LightningModule):
@@ -104,20 +102,16 @@ class Recommender(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], _: int) -> None:
         rows, items, target, seen = batch
-        hidden = self.encoder(self.encoder.item_embedding(items), items > 0)[:, -1]
-        self.rank_of[rows] = ranks(hidden, self.encoder.item_embedding.weight, target, seen)
+        self.rank_of[rows] = rank_batch(self.encoder, items, target, seen)
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.world_size > 1:
-            self.rank_of = cast(Tensor, self.all_gather(self.rank_of)).sum(
-                0
-            )  # each user was ranked by one device
+            everyone = cast(
+                Tensor, self.all_gather(self.rank_of)
+            )  # (devices, users): one has ranked, the others hold 0
+            self.rank_of = everyone.sum(0)
         for name, value in metrics(self.rank_of.cpu()).items():
             self.log(name, value, rank_zero_only=False)
-
-    on_test_epoch_start = on_validation_epoch_start
-    test_step = validation_step
-    on_test_epoch_end = on_validation_epoch_end
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -219,7 +213,7 @@ def fit(
     trainer = L.Trainer(
         accelerator=settings.device,
         devices=settings.devices,
-        strategy="ddp" if settings.devices > 1 else "auto",
+        strategy="ddp_spawn" if settings.devices > 1 else "auto",
         precision=PRECISION[settings.precision],  # type: ignore[arg-type]
         max_epochs=settings.epochs,
         callbacks=[stopping, history, *(callbacks or []), best, last],
@@ -229,7 +223,6 @@ def fit(
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
-        deterministic="warn",
     )
     resume = folder / "last.ckpt"
     if resume.exists():
@@ -238,26 +231,43 @@ def fit(
         )
     if not history.finished(settings):
         trainer.fit(module, batches, ckpt_path=resume if resume.exists() else None, weights_only=True)
-    kept = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
+    if settings.devices > 1:  # the epochs were counted in other processes
+        history.load_state_dict(_load(resume)["callbacks"]["History"])
+    kept = _load(folder / "best.ckpt")
     module.load_state_dict(kept["state_dict"])
-    scores: dict[str, dict[str, float]] = {}
-    rank_of: dict[str, Tensor] = {}
-    for part, loader in (("validation", batches.val_dataloader()), ("test", batches.test_dataloader())):
-        scores[part] = dict(trainer.test(module, loader, verbose=False)[0])
-        rank_of[part] = module.rank_of.cpu()
+    rank_of = {
+        "validation": rank_users(encoder, batches.validation, trainer.strategy.root_device),
+        "test": rank_users(encoder, batches.test, trainer.strategy.root_device),
+    }
     seconds = sorted(row["train_seconds"] for row in history.rows)
     return Fit(
         epochs=len(history.rows),
         best_epoch=int(kept["epoch"]) + 1,
         seconds=sum(row["seconds"] for row in history.rows),
         epoch_seconds=seconds[len(seconds) // 2],
-        validation=scores["validation"],
-        test=scores["test"],
+        validation=metrics(rank_of["validation"]),
+        test=metrics(rank_of["test"]),
         validation_ranks=rank_of["validation"],
         test_ranks=rank_of["test"],
         weights={name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()},
         history=history.rows,
     )
+
+
+def rank_batch(encoder: Encoder, items: Tensor, target: Tensor, seen: Tensor) -> Tensor:
+    """Ranks (rows,) of the targets after the histories ``items`` (rows, slots)."""
+    hidden = encoder(encoder.item_embedding(items), items > 0)[:, -1]
+    return ranks(hidden, encoder.item_embedding.weight, target, seen)
+
+
+@torch.no_grad()
+def rank_users(encoder: Encoder, held: Held, device: torch.device | str = "cpu") -> Tensor:
+    """Rank (users,) of every held-out target."""
+    encoder.to(device).eval()
+    found = torch.zeros(len(held.target), dtype=torch.int32)
+    for rows, *batch in HeldBatches(held):
+        found[rows] = rank_batch(encoder, *(part.to(device) for part in batch)).cpu()
+    return found
 
 
 def build_encoder(data: Dataset, settings: Settings) -> Encoder:
@@ -272,6 +282,10 @@ def expected_targets(data: Dataset, settings: Settings) -> float:
     real = [length for length in lengths if length > 0]
     batches = -(-len(real) // settings.batch_size)
     return (len(real) if settings.loss == "ce" else sum(real)) / batches
+
+
+def _load(checkpoint: Path) -> dict[str, Any]:
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)
 
 
 def hush() -> None:

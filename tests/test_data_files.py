@@ -1,0 +1,173 @@
+"""Reading data: the two file formats, the generated shop, and what is said about bad input."""
+
+from collections import Counter
+
+import polars as pl
+import pytest
+
+from recsys.datasets import Dataset, read_sequences
+from recsys.errors import UsageError
+from recsys.interactions import read_interactions
+from recsys.shop import generate
+from recsys.sources import data_name, load
+
+
+def text(tmp_path, content, name="data.txt"):
+    path = tmp_path / name
+    path.write_text(content)
+    return path
+
+
+def test_sequences(tmp_path):
+    data = read_sequences(text(tmp_path, "anna 1 2 3 4\n\nbob 3 2 7 1 5\n"), "two")
+    assert (data.rows, data.num_items, data.users) == ([[1, 2, 3, 4], [3, 2, 7, 1, 5]], 7, ["anna", "bob"])
+    assert "2 users, 7 items, 9 interactions" in data.statistics()
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "said"),
+    [
+        ("a 1 2 3 4\nb 1 x 3\n", 2, "'x'"),
+        ("a 1 2 3 4\nb 1 2\n", 2, "at least 3"),
+        ("a 1 2 3 4\n\nb 1 0 2 3\n", 3, "got 0"),
+        ("a 1 2 3 4\na 1 2 3 4\n", 2, "user='a' again"),
+        ("a 1 2 3 4\nb 1 2 3 99999\n", 2, "99999"),
+        ("a 1 2 3.5 4\n", 1, "'3.5'"),
+    ],
+)
+def test_malformed_sequences_name_file_and_line(tmp_path, content, line, said):
+    path = text(tmp_path, content)
+    with pytest.raises(UsageError) as error:
+        read_sequences(path, "bad")
+    assert str(error.value).startswith(f"{path}:{line}: ") and said in str(error.value)
+
+
+def test_empty_files(tmp_path):
+    with pytest.raises(UsageError, match="empty data set"):
+        read_sequences(text(tmp_path, "\n\n"), "empty")
+    with pytest.raises(UsageError, match="empty file"):
+        read_interactions(text(tmp_path, "", "a.csv"), "empty")
+    with pytest.raises(UsageError, match="empty data set after that filter"):
+        read_interactions(text(tmp_path, "user,item,timestamp\n1,1,1\n", "a.csv"), "empty")
+    with pytest.raises(UsageError, match="at least 4 items to train on"):
+        read_sequences(text(tmp_path, "a 1 2 3\n"), "short")
+
+
+def test_ids_beyond_the_table():
+    with pytest.raises(UsageError, match=r"expected item ids 1\.\.3 in d, got 4"):
+        Dataset("d", [[1, 2, 3, 4]], 3, ["a"], ["x", "y", "z"])
+
+
+HEADERS = [
+    ("user,item,timestamp", ","), ("userId,movieId,Timestamp", ","), ("user_id:token\titem_id:token\ttimestamp:float", "\t"),
+    ("reviewerID;asin;unixReviewTime", ";"),
+]  # fmt: skip
+
+
+def interactions():
+    """Six users with five to seven of seven items, one user and one item that the 5-core drops, times in steps of two."""
+    rows = [
+        (f"u{user}", f"i{(user + step) % 7}", 100 - step // 2)
+        for user in range(6)
+        for step in range(5 + user % 3)
+    ]
+    rows += [("rare", f"i{item}", 50) for item in range(4)]
+    rows += [("u0", "odd", 200)]
+    return rows
+
+
+def plain_core(rows):
+    while True:
+        users, items = Counter(r[0] for r in rows), Counter(r[1] for r in rows)
+        kept = [r for r in rows if users[r[0]] >= 5 and items[r[1]] >= 5]
+        if kept == rows:
+            return rows
+        rows = kept
+
+
+@pytest.mark.parametrize(("header", "separator"), HEADERS)
+def test_interactions_from_text(tmp_path, header, separator):
+    rows = interactions()
+    path = text(tmp_path, "\n".join([header, *(separator.join(map(str, r)) for r in rows)]) + "\n", "t.csv")
+    data = read_interactions(path, "t")
+    kept = plain_core(rows)
+    assert 0 < len(kept) < len(rows)
+    expected: dict[str, list[tuple[str, int]]] = {}
+    for user, item, time in kept:
+        expected.setdefault(user, []).append((item, time))
+    assert data.users == list(expected)
+    assert len(set(data.items)) == data.num_items == len({r[1] for r in kept})
+    for user, row in zip(data.users, data.rows, strict=True):
+        # Python's sort is stable: equal times keep the order of the file.
+        assert [data.items[item - 1] for item in row] == [
+            item for item, _ in sorted(expected[user], key=lambda r: r[1])
+        ]
+
+
+def test_parquet_and_dates_agree_with_csv(tmp_path):
+    rows = interactions()
+    frame = pl.DataFrame(rows, schema=["user", "item", "timestamp"], orient="row")
+    frame.write_csv(tmp_path / "a.csv")
+    frame.write_parquet(tmp_path / "a.parquet")
+    dates = frame.with_columns(pl.from_epoch("timestamp", time_unit="d"))
+    dates.write_csv(tmp_path / "dates.csv")
+    dates.write_parquet(tmp_path / "dates.parquet")
+    one, *others = (
+        load(str(tmp_path / name)) for name in ("a.csv", "a.parquet", "dates.csv", "dates.parquet")
+    )
+    assert all(other.rows == one.rows and other.items == one.items for other in others)
+
+
+def test_nanoseconds_do_not_collapse(tmp_path):
+    start = 1_700_000_000_000_000_000
+    rows = [f"u{user},i{item},{start + 5 - item}" for user in range(5) for item in range(5)]
+    data = read_interactions(text(tmp_path, "\n".join(["user,item,timestamp", *rows]), "t.csv"), "t")
+    assert [data.items[item - 1] for item in data.rows[0]] == ["i4", "i3", "i2", "i1", "i0"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("user,item,timestamp\n1,2,3\n1,2,then\n", ":3: expected a user, an item and a time"),
+        ("user,item,timestamp\n1,2,3\n\n1,,4\n", ":4: expected a user, an item and a time"),
+        ("user,item,timestamp\n1,2,3\n1,2\n", ":3: expected a user, an item and a time"),
+        ("user,item,timestamp\n1,2,3\n1,2,3,4\n", ":3: expected 3 fields, got 4"),
+        ("user,thing,timestamp\n1,2,3\n", ": expected a item column"),
+        ("user,item\n1,2\n", ": expected a timestamp column"),
+    ],
+)
+def test_malformed_tables_name_file_and_line(tmp_path, content, said):
+    path = text(tmp_path, content, "bad.csv")
+    with pytest.raises(UsageError) as error:
+        read_interactions(path, "bad")
+    assert str(error.value).startswith(f"{path}{said}")
+
+
+def test_wrong_dtype_and_no_parquet(tmp_path):
+    pl.DataFrame({"user": [1.5], "item": [1], "timestamp": [1]}).write_parquet(tmp_path / "f.parquet")
+    with pytest.raises(UsageError, match="column 'user', got dtype Float64"):
+        load(str(tmp_path / "f.parquet"))
+    with pytest.raises(UsageError, match="expected a parquet file"):
+        load(str(text(tmp_path, "user,item,timestamp\n", "g.parquet")))
+
+
+def test_names():
+    assert data_name("/a/b/Sports_and_Outdoors.txt") == data_name("Sports") == "Sports"
+    with pytest.raises(
+        UsageError,
+        match="shop, Beauty, Sports, Yelp, Home, ml-100k or a file, got 'Beuty'; did you mean 'Beauty'",
+    ):
+        load("Beuty")
+    with pytest.raises(UsageError, match="which does not exist"):
+        load("nowhere.txt")
+
+
+def test_the_shop_is_what_it_says():
+    shop = generate()
+    assert shop.fingerprint() == generate().fingerprint() != generate(seed=1).fingerprint()
+    assert shop.fingerprint().startswith("839e7d6e07a85ffb")  # the same on every machine
+    assert min(map(len, shop.rows)) == 5 and all(len(set(row)) == len(row) for row in shop.rows)
+    counts = sorted(Counter(item for row in shop.rows for item in row).values(), reverse=True)
+    assert sum(counts[:150]) > 3 * sum(counts[-750:])  # the first tenth sells more than thrice the last half
+    after = Counter(pair for row in shop.rows for pair in zip(row, row[1:], strict=False))
+    assert sum(count for count in after.values() if count > 5) > 2000  # transitions that come again

@@ -1,0 +1,311 @@
+"""The main job from the command line to the run folder."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from recsys import machine
+from recsys.cli import run
+from recsys.shop import generate
+from rmhsaocl_full import HybridAugmentation
+
+SCRIPT = Path(__file__).parent.parent / "examples" / "rmhsaocl_full.py"
+SMALL = ["--dim", "16", "--threads", "1", "--max-length", "12", "--batch-size", "64", "--device", "cpu"]
+FIGURES = {f"{name}@{k}" for name in ("HR", "NDCG") for k in (5, 10, 20)}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A small shop as a file of sequences."""
+    shop = generate(users=400, items=300, families=60)
+    path = tmp_path_factory.mktemp("data") / "small.txt"
+    path.write_text(
+        "".join(
+            f"{user} {' '.join(map(str, row))}\n" for user, row in zip(shop.users, shop.rows, strict=True)
+        )
+    )
+    return path
+
+
+@pytest.fixture(autouse=True)
+def known_rate(monkeypatch):
+    """Measuring the machine takes a second each time; the run that is killed does it for real."""
+    monkeypatch.setattr(machine, "matmul_rate", lambda: 123.4)
+
+
+def job(*words):
+    return run([str(word) for word in words], HybridAugmentation)
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_a_run_and_what_it_leaves(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert (
+        job("--data", data, "--system", "rmhsaocl", "--mixes", "1+1", "--epochs", 2, "--out", out, *SMALL)
+        == 0
+    )
+    said = capsys.readouterr().out
+    assert "400 users, 299 items" in said and "seen items masked" in said and "torch.mm" in said
+    assert re.search(r"sasrec-ice: .* [\d,]+ parameters", said)
+    assert len(re.findall(r"epoch +\d+ \| loss .* validation HR@10", said)) == 4
+    assert "rmhsaocl - sasrec-ice: HR@10" in said and "p = " in said  # the control is always there
+    assert said.index("\nsasrec-ice") < said.index("\nrmhsaocl")
+
+    assert not [path for path in out.rglob(".*")]  # no temporary file stays
+    config = json.loads((out / "config.json").read_text())
+    assert [system["system"] for system in config["systems"]] == ["sasrec-ice", "rmhsaocl"]
+    assert (out / "users.txt").read_text().split() == [str(user) for user in range(1, 401)]
+    assert len((out / "items.txt").read_text().split()) == 299
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "report.txt").read_text().strip() in said
+    for system in ("sasrec-ice", "rmhsaocl"):
+        found = result(out / system)
+        assert found["system"] == system and found["data"] == "small" and found["seed"] == 0
+        assert set(found["validation"]) == set(found["test"]) == FIGURES
+        assert found["epochs"] == 2 and found["seconds"] > 0 and len(found["commit"]) >= 7
+        assert found["machine"]["mm_gflops"] == 123 and found["settings"]["views"] == (system == "rmhsaocl")
+        with np.load(out / system / "ranks.npz") as ranks:
+            assert ranks["test"].shape == ranks["validation"].shape == (400,)
+            assert (ranks["test"] < 10).mean() == pytest.approx(found["test"]["HR@10"])
+            assert np.where(ranks["test"] < 5, 1 / np.log2(ranks["test"] + 2.0), 0).mean() == pytest.approx(
+                found["test"]["NDCG@5"]
+            )
+        rows = list(csv.DictReader((out / system / "metrics.csv").open()))
+        assert [row["epoch"] for row in rows] == ["1", "2"]
+        best = max(rows, key=lambda row: float(row["NDCG@20"]))
+        assert int(best["epoch"]) == found["best_epoch"]
+        assert float(best["NDCG@20"]) == pytest.approx(found["validation"]["NDCG@20"], rel=1e-5)
+        weights = load_file(out / system / "weights.safetensors")
+        assert weights["item_embedding.weight"].shape == (301, 16)
+        assert found["parameters"] == sum(weight.numel() for weight in weights.values())
+
+    assert job("--data", data, "--out", out) == 2  # not over a run
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_a_killed_run_ends_with_the_same_numbers(data, tmp_path):
+    options = [
+        "--data",
+        data,
+        "--system",
+        "rmhsaocl",
+        "--mixes",
+        "1+1",
+        "--epochs",
+        5,
+        "--patience",
+        3,
+        *SMALL,
+    ]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(["", str(SCRIPT.parent.parent)])}
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    command = [sys.executable, str(SCRIPT), *map(str, options), "--out", str(broken)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("rmhsaocl epoch   2"):
+                break
+        time.sleep(0.15)  # somewhere in the third epoch
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert (broken / "rmhsaocl" / "checkpoints" / "last.ckpt").exists()
+    assert not (broken / "rmhsaocl" / "result.json").exists()
+
+    assert job(*options, "--out", whole) == 0
+    assert job("--resume", broken) == 0
+    for system in ("sasrec-ice", "rmhsaocl"):
+        one, other = result(whole / system), result(broken / system)
+        assert {name: one[name] for name in ("validation", "test", "epochs", "best_epoch", "settings")} == {
+            name: other[name] for name in ("validation", "test", "epochs", "best_epoch", "settings")
+        }
+        weights, others = (load_file(run / system / "weights.safetensors") for run in (whole, broken))
+        assert all(torch.equal(weights[name], others[name]) for name in weights)
+    seconds = {"train_seconds", "seconds"}
+    logs = [list(csv.DictReader((run / "rmhsaocl" / "metrics.csv").open())) for run in (whole, broken)]
+    assert [{k: v for k, v in row.items() if k not in seconds} for row in logs[0]] == [
+        {k: v for k, v in row.items() if k not in seconds} for row in logs[1]
+    ]
+
+
+def test_more_epochs_for_a_finished_run(data, tmp_path):
+    options = ["--data", data, "--system", "sasrec-ice", *SMALL]
+    assert job(*options, "--epochs", 1, "--out", tmp_path / "a") == 0
+    assert job("--out", tmp_path / "a", "--resume", "--epochs", 3) == 0
+    assert job(*options, "--epochs", 3, "--out", tmp_path / "b") == 0
+    one, other = result(tmp_path / "a" / "sasrec-ice"), result(tmp_path / "b" / "sasrec-ice")
+    assert one["epochs"] == 3 and one["test"] == other["test"] and one["settings"] == other["settings"]
+
+
+def test_seeds_differ_and_repeat(data, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):  # one process: nothing of a run reaches the next
+        assert (
+            job(
+                "--data",
+                data,
+                "--system",
+                "sasrec",
+                "--epochs",
+                1,
+                "--seed",
+                seed,
+                "--out",
+                tmp_path / name,
+                *SMALL,
+            )
+            == 0
+        )
+    a, b, c = (load_file(tmp_path / name / "sasrec" / "weights.safetensors") for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["item_embedding.weight"], c["item_embedding.weight"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--system", "basrec", "--views", "1", "--mixes", "1+1"],
+        ["--system", "rmhsaocl", "--loss", "focal", "--operators", "crop,reorder", "--mixes", "1"],
+        ["--system", "rmhsaocl", "--loss", "ce", "--encoder", "gru4rec", "--heads", "1", "--layers", "1"],
+        ["--system", "rmhsaocl", "--paper", "--views", "1", "--mixes", "0+1", "--reduction", "row"],
+        ["--system", "rmhsaocl", "--precision", "bf16"],
+        ["--system", "rmhsaocl", "--precision", "64", "--weighting", "mean_one"],
+    ],
+    ids=lambda options: " ".join(options[1:4]),
+)
+def test_other_systems_and_settings_train(data, tmp_path, options, capsys):
+    out = tmp_path / "run"
+    assert job("--data", data, "--epochs", 1, "--out", out, *SMALL, *options) == 0
+    config = json.loads((out / "config.json").read_text())["systems"]
+    control, system = (result(out / settings["system"]) for settings in config)
+    assert control["settings"]["loss"] == system["settings"]["loss"] and control["settings"]["mixes"] == [
+        0,
+        0,
+    ]
+    assert all(0 <= value <= 1 for value in system["test"].values())
+    assert ("first_stage" in system) == ("--paper" in options)
+    assert np.isfinite(float(next(csv.DictReader((out / system["system"] / "metrics.csv").open()))["loss"]))
+
+
+def test_a_finished_control_serves_again(data, tmp_path):
+    shared = ["--data", data, "--epochs", 1, *SMALL]
+    assert job(*shared, "--system", "sasrec-ice", "--out", tmp_path / "a") == 0
+    control = tmp_path / "a" / "sasrec-ice"
+    assert job(*shared, "--system", "rmhsaocl", "--control", control, "--out", tmp_path / "b") == 0
+    assert sorted(path.name for path in (tmp_path / "b").iterdir() if path.is_dir()) == ["rmhsaocl"]
+    assert "rmhsaocl - sasrec-ice" in (tmp_path / "b" / "report.txt").read_text()
+
+
+def test_the_loss_falls_and_ranking_beats_chance(data, tmp_path):
+    assert (
+        job(
+            "--data",
+            data,
+            "--system",
+            "sasrec-ice",
+            "--epochs",
+            15,
+            "--lr",
+            "0.01",
+            "--out",
+            tmp_path / "a",
+            *SMALL,
+        )
+        == 0
+    )
+    losses = [
+        float(row["loss"]) for row in csv.DictReader((tmp_path / "a" / "sasrec-ice" / "metrics.csv").open())
+    ]
+    assert losses[-1] < losses[0] - 0.5
+    assert result(tmp_path / "a" / "sasrec-ice")["test"]["HR@10"] > 3 * 10 / 299
+
+
+BAD = [
+    (
+        ["--operators", "crop,masc"],
+        "one of crop, mask, reorder, substitute, got 'masc'; did you mean 'mask'?",
+    ),
+    (
+        ["--data", "beauti"],
+        "one of shop, Beauty, Sports, Yelp, Home, ml-100k or a file, got 'beauti'; did you mean 'Beauty'?",
+    ),
+    (["--system", "rmhsoacl"], "did you mean 'rmhsaocl'?"),
+    (["--rate", "0.7-0.2"], "0 <= A <= B <= 1, got rate=0.7-0.2"),
+    (["--rate", "0.2-1.5"], "got rate=0.2-1.5"),
+    (["--rate", "wide"], "got 'wide'"),
+    (["--alpha", "0"], "expected --alpha above 0, got alpha=0"),
+    (["--dropout", "1"], "got dropout=1"),
+    (["--views", "-1"], "got views=-1"),
+    (["--views", "two"], "invalid int value: 'two'"),
+    (["--mixes", "1+2+3"], "got '1+2+3'"),
+    (["--epochs", "0"], "expected --epochs of at least 1, got epochs=0"),
+    (["--dim", "10", "--heads", "3"], "got dim=10, heads=3"),
+    (["--loss", "ise"], "did you mean 'ice'?"),
+    (["--encoder", "bert"], "one of sasrec, gru4rec, got 'bert'"),
+    (["--precision", "8"], "one of 32, 64, bf16, 16, got '8'"),
+    (["--device", "tpux"], "one of auto, cpu, gpu, cuda, mps, tpu, got 'tpux'"),
+    (["--stages", "3"], "got stages=3"),
+    (["--system", "sasrec", "--views", "2"], "use --system rmhsaocl"),
+    (["--colour", "red"], "--help"),
+    (["--resume"], "got no folder"),
+    (["--resume", "nowhere"], "which is no folder"),
+    (["--control", "nowhere"], "no result.json"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_bad_options_are_one_line_and_leave_nothing(options, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = [] if options[0] == "--resume" else ["--out", "run"]
+    assert job(*options, *out) == 2
+    stdout, stderr = capsys.readouterr()
+    assert stdout == "" and stderr.startswith("error: ") and stderr.count("\n") == 1 and said in stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_files_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bad = tmp_path / "bad.txt"
+    bad.write_text("1 2 3 4 5\n2 3 four 5\n")
+    assert job("--data", "bad.txt", "--out", "run") == 2
+    assert (
+        capsys.readouterr().err
+        == "error: bad.txt:2: expected `user item item ...` with integer items, got 'four'\n"
+    )
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "note").write_text("keep")
+    assert job("--out", full) == 2 and job("--resume", full) == 2 and job("--out", "bad.txt") == 2
+    assert "config.json" in capsys.readouterr().err
+    (full / "config.json").write_text("{}")
+    assert job("--resume", full) == 2
+    assert "KeyError" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["bad.txt", "config.json", "full", "note"]
+
+
+def test_resume_refuses_other_options_and_other_data(data, tmp_path, capsys):
+    copy = tmp_path / "copy.txt"
+    copy.write_text(data.read_text())
+    assert (
+        job("--data", copy, "--system", "sasrec-ice", "--epochs", 1, "--out", tmp_path / "run", *SMALL) == 0
+    )
+    capsys.readouterr()
+    assert job("--resume", tmp_path / "run", "--lr", "0.1") == 2
+    assert "(no lr), got lr=0.1" in capsys.readouterr().err
+    copy.write_text(data.read_text() + "extra 1 2 3 4 5\n")
+    assert job("--resume", tmp_path / "run") == 2
+    assert "start a new run" in capsys.readouterr().err

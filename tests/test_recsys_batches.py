@@ -1,0 +1,76 @@
+"""Batches: every row once, aligned with its targets, hardly any padding, the same for the same seed."""
+
+import torch
+
+from recsys.batches import HeldBatches, TrainBatches
+from recsys.datasets import Dataset, held_out, training_pairs
+from recsys.settings import Settings
+from recsys.shop import generate
+from recsys.training import expected_targets
+
+SHOP = generate(users=501, items=600, families=60)
+
+
+def pairs_of(items, target):
+    return [(tuple(i[i > 0].tolist()), tuple(t[t > 0].tolist())) for i, t in zip(items, target, strict=True)]
+
+
+def test_leave_one_out():
+    data = Dataset("tiny", [[1, 2, 3, 4, 5], [6, 5, 4]], 6, ["a", "b"], list("uvwxyz"))
+    items, target = training_pairs(data, 4)
+    assert items.tolist() == [[0, 0, 1, 2]] and target.tolist() == [[0, 0, 2, 3]]
+    validation, test = held_out(data, "validation", 2), held_out(data, "test", 2)
+    assert validation.items.tolist() == [[2, 3], [0, 6]] and validation.target.tolist() == [4, 5]
+    assert test.items.tolist() == [[3, 4], [6, 5]] and test.target.tolist() == [5, 4]
+    assert [sorted(set(row) - {0}) for row in test.seen.tolist()] == [
+        [1, 2, 3, 4],
+        [5, 6],
+    ]  # beyond the length, too
+
+
+def test_every_row_once_with_its_targets():
+    items, target = training_pairs(SHOP, 50)
+    found = [pair for batch in TrainBatches(items, target, 64, seed=3) for pair in pairs_of(*batch)]
+    assert sorted(found) == sorted(pairs_of(items, target))
+
+
+def test_batches_are_trimmed_and_of_like_length():
+    items, target = training_pairs(SHOP, 50)
+    slots = sum(batch.numel() for batch, _ in TrainBatches(items, target, 64, seed=0))
+    real = int((items > 0).sum())
+    assert all((batch[:, 0] > 0).any() for batch, _ in TrainBatches(items, target, 64, seed=0))
+    assert real / slots > 0.8
+    assert real / items.numel() < 0.2
+
+
+def test_the_seed_decides_the_order():
+    items, target = training_pairs(SHOP, 50)
+    one, same, other = (list(TrainBatches(items, target, 64, seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(one, same, strict=True))
+    assert any(a.shape != b.shape or not torch.equal(a, b) for (a, _), (b, _) in zip(one, other, strict=True))
+
+
+def test_devices_share_the_batches():
+    items, target = training_pairs(SHOP, 50)
+    shares = [list(TrainBatches(items, target, 64, 0, rank, 2)) for rank in range(2)]
+    assert len(shares[0]) == len(shares[1]) == len(TrainBatches(items, target, 64, 0, 0, 2)) == 4
+    assert not set(map(str, (b.tolist() for b, _ in shares[0]))) & set(
+        map(str, (b.tolist() for b, _ in shares[1]))
+    )
+    held = held_out(SHOP, "test", 50)
+    rows = torch.cat([rows for rank in range(3) for rows, *_ in HeldBatches(held, 64, rank, 3)])
+    assert sorted(rows.tolist()) == list(range(501))
+
+
+def test_held_batches_keep_everything():
+    held = held_out(SHOP, "validation", 10)
+    for rows, items, target, seen in HeldBatches(held, 64):
+        assert torch.equal(target, held.target[rows])
+        assert pairs_of(items, seen) == pairs_of(held.items[rows], held.seen[rows])
+
+
+def test_expected_targets():
+    settings = Settings(batch_size=64, max_length=5)
+    real = sum(min(len(row) - 3, 5) for row in SHOP.rows)
+    assert expected_targets(SHOP, settings) == real / 8
+    assert expected_targets(SHOP, Settings(batch_size=64, loss="ce")) == 501 / 8
