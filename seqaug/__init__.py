@@ -5,9 +5,21 @@ from importlib.metadata import PackageNotFoundError, version
 from seqaug import functional, inspect
 from seqaug.crossmix import CrossMixup, Pair
 from seqaug.edit import Edit
-from seqaug.losses import BCELoss, CELoss, FocalLoss, ICELoss
+from seqaug.losses import (
+    BCELoss,
+    BPRLoss,
+    CELoss,
+    FocalLoss,
+    GBCELoss,
+    ICELoss,
+    InfoNCELoss,
+    RECELoss,
+    SampledSoftmaxLoss,
+    SCELoss,
+    SoftmaxFocalLoss,
+)
 from seqaug.mixup import Mix, Mixed, MixupOp
-from seqaug.negatives import UniformNegatives
+from seqaug.negatives import InBatchNegatives, PopularityNegatives, UniformNegatives
 from seqaug.operator import Augmentation, Operator
 from seqaug.operators import (
     Crop,
@@ -37,6 +49,7 @@ __all__ = [
     "AdaptivePolicy",
     "Augmentation",
     "BCELoss",
+    "BPRLoss",
     "CELoss",
     "Compose",
     "Crop",
@@ -44,7 +57,10 @@ __all__ = [
     "Delete",
     "Edit",
     "FocalLoss",
+    "GBCELoss",
     "ICELoss",
+    "InBatchNegatives",
+    "InfoNCELoss",
     "Insert",
     "ItemSimilarity",
     "LengthPolicy",
@@ -56,9 +72,14 @@ __all__ = [
     "Operator",
     "Pair",
     "Policy",
+    "PopularityNegatives",
+    "RECELoss",
     "Reorder",
     "RepeatPad",
+    "SCELoss",
+    "SampledSoftmaxLoss",
     "SoftTarget",
+    "SoftmaxFocalLoss",
     "SomeOf",
     "Substitute",
     "TimeCrop",

@@ -27,9 +27,10 @@ PUBLIC = {
     # mixing
     "MixupOp", "Mix", "Mixed", "CrossMixup", "Pair", "SoftTarget",
     # losses
-    "BCELoss", "CELoss", "ICELoss", "FocalLoss", "functional",
+    "BCELoss", "BPRLoss", "GBCELoss", "FocalLoss", "SoftmaxFocalLoss", "CELoss", "ICELoss", "SampledSoftmaxLoss",
+    "SCELoss", "RECELoss", "InfoNCELoss", "functional",
     # around them
-    "ItemSimilarity", "UniformNegatives", "pad_sequences", "lengths", "check_batch", "inspect",
+    "ItemSimilarity", "UniformNegatives", "PopularityNegatives", "InBatchNegatives", "pad_sequences", "lengths", "check_batch", "inspect",
 }  # fmt: skip
 
 
