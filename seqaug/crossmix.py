@@ -74,6 +74,20 @@ class Pair:
         return SoftTarget(target, second, rearrange(self.lam, "b l 1 -> b l"))
 
 
+def checked_valid(hidden: Tensor, valid: Tensor | None) -> Tensor:
+    """(B, L) bool: the real slots of vectors, all of them for ``None``."""
+    if hidden.ndim != 3:
+        raise ValueError(f"hidden must be (batch, slots, features), got hidden.shape={tuple(hidden.shape)}")
+    rows, slots = hidden.shape[:2]
+    if valid is None:
+        return torch.ones(rows, slots, dtype=torch.bool, device=hidden.device)
+    if valid.shape != (rows, slots) or valid.dtype != torch.bool:
+        raise ValueError(
+            f"valid must be a bool tensor {(rows, slots)}, got valid.shape={tuple(valid.shape)}, valid.dtype={valid.dtype}"
+        )
+    return valid
+
+
 class CrossMixup(nn.Module):
     """Mix each row with another one of the batch: lam * h + (1 - lam) * h[partner], lam ~ Beta(alpha, alpha).
 
@@ -118,17 +132,8 @@ class CrossMixup(nn.Module):
         Raises:
             ValueError: ``hidden`` has not three axes, or ``valid`` is not aligned with it.
         """
-        if hidden.ndim != 3:
-            raise ValueError(
-                f"hidden must be (batch, slots, features), got hidden.shape={tuple(hidden.shape)}"
-            )
+        valid = checked_valid(hidden, valid)
         rows, slots, features = hidden.shape
-        if valid is None:
-            valid = torch.ones(rows, slots, dtype=torch.bool, device=hidden.device)
-        elif valid.shape != (rows, slots) or valid.dtype != torch.bool:
-            raise ValueError(
-                f"valid must be a bool tensor {(rows, slots)}, got valid.shape={tuple(valid.shape)}, valid.dtype={valid.dtype}"
-            )
         partner = torch.randperm(rows, device=hidden.device, generator=generator)
         mixed = valid & valid[partner]
         if self.over == "feature":
@@ -145,11 +150,17 @@ class CrossMixup(nn.Module):
         self, hidden: Tensor, *, valid: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Pair:
         """A fresh draw in training mode; in evaluation mode each row is its own partner and lam = 1. See :meth:`sample`."""
-        pair = self.sample(hidden, valid=valid, generator=generator)
         if self.training:
-            return pair
-        own = torch.arange(hidden.shape[0], device=hidden.device)
-        return Pair(own, torch.ones_like(pair.lam), torch.zeros_like(pair.mixed), self.over)
+            return self.sample(hidden, valid=valid, generator=generator)
+        mixed = torch.zeros_like(checked_valid(hidden, valid))
+        rows, slots, features = hidden.shape
+        shape = (rows, 1, features) if self.over == "feature" else (rows, slots, 1)
+        return Pair(
+            torch.arange(rows, device=hidden.device),
+            torch.ones(shape, device=hidden.device),
+            mixed,
+            self.over,
+        )
 
     def __repr__(self) -> str:
         return f"CrossMixup({self.alpha!r}, over={self.over!r})"

@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
+from seqaug._checks import Side
+
 _BITS = 31  # the low ones of a key, that choose a neighbour; its 31 highest decide the order
+_STEP = 0x9E3779B97F4A7C15 - 2**64  # odd, so that the multiples of it visit every 64-bit number
+_FIRST, _SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
 
 
 class Noise:
     """One draw for a batch, the same whatever the operator, so that a policy draws and sorts once for all its members.
 
+    A row draws three numbers; those of its slots are a hash of its seed and of the slot's distance from the end of the row
+    that is not padded. So a slot's number depends neither on the other rows nor on how wide the batch is padded, and costs
+    no draw.
+
     Args:
         rate: (B,) float32 in [0, 1); an operator stretches it to its own [low, high].
         start: (B,) float32 in [0, 1); where a window begins.
-        keys: (B, L) int64 in [0, 2**63); their order and their low bits are two independent draws.
+        seeds: (B,) int64.
+        distance: (L,) int64; of each slot from the end that is not padded.
         order: (B, L) int64; the slots of a row in the order they are to be drawn in; by default that of the keys.
     """
 
-    def __init__(self, rate: Tensor, start: Tensor, keys: Tensor, order: Tensor | None = None) -> None:
+    def __init__(
+        self, rate: Tensor, start: Tensor, seeds: Tensor, distance: Tensor, order: Tensor | None = None
+    ) -> None:
         self.rate = rate
         self.start = start
-        self.keys = keys
+        self.seeds = seeds
+        self.distance = distance
         self._order = order
+        self._keys: Tensor | None = None
+
+    @property
+    def keys(self) -> Tensor:
+        """(B, L) int64 in [0, 2**63), uniform; their order and their low bits are two independent draws."""
+        if self._keys is None:
+            self._keys = mixed_bits(rearrange(self.seeds, "b -> b 1") + self.distance * _STEP)
+        return self._keys
 
     @property
     def order(self) -> Tensor:
@@ -34,7 +55,7 @@ class Noise:
 
     def in_order(self, order: Tensor) -> Noise:
         """The same noise with the slots in another order."""
-        return Noise(self.rate, self.start, self.keys, order)
+        return Noise(self.rate, self.start, self.seeds, self.distance, order)
 
     def pick(self, counts: Tensor) -> Tensor:
         """One of ``counts`` alternatives per slot, uniformly.
@@ -52,21 +73,40 @@ class Noise:
         return (self.keys & ((1 << _BITS) - 1)).to(torch.float64) / (1 << _BITS)
 
 
-def draw_noise(items: Tensor, generator: torch.Generator | None = None) -> Noise:
-    """Draw the noise of one batch: three calls of the generator, whatever the ids are.
+def draw_noise(items: Tensor, side: Side = "left", generator: torch.Generator | None = None) -> Noise:
+    """Draw the noise of one batch: three calls of the generator for a number per row, whatever the ids are.
 
     Args:
         items: (B, L) ids; only shape and device are looked at.
+        side: where the padding is.
         generator: on the device of ``items``; ``None`` is torch's default one.
 
     Returns:
         A :class:`Noise` on the device of ``items``.
     """
-    rows = items.shape[0]
+    rows, slots = items.shape
     rate = torch.rand(rows, device=items.device, generator=generator)
     start = torch.rand(rows, device=items.device, generator=generator)
-    keys = torch.randint(0, 2**63 - 1, items.shape, device=items.device, generator=generator)
-    return Noise(rate, start, keys)
+    seeds = torch.randint(0, 2**63 - 1, (rows,), device=items.device, generator=generator)
+    slot = torch.arange(slots, device=items.device)
+    return Noise(rate, start, seeds, slots - 1 - slot if side == "left" else slot)
+
+
+def mixed_bits(x: Tensor) -> Tensor:
+    """Scramble 64-bit numbers, so that neighbouring ones have nothing in common, and drop the sign.
+
+    Args:
+        x: int64 of any shape.
+
+    Returns:
+        int64 in [0, 2**63) of the same shape.
+
+    Source: Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014, figure 16 (the variant MIX13).
+    """
+    # Shifts of int64 carry the sign along: the masks cut it off again. Products wrap around, as they should.
+    x = (x ^ ((x >> 30) & (2**34 - 1))) * _FIRST
+    x = (x ^ ((x >> 27) & (2**37 - 1))) * _SECOND
+    return (x ^ ((x >> 31) & (2**33 - 1))) & (2**63 - 1)
 
 
 def draw_beta(
@@ -86,9 +126,11 @@ def draw_beta(
     Returns:
         float32 in [0, 1].
     """
+    alpha = min(
+        max(alpha, 1e-30), 1e30
+    )  # beyond these lam is 0, 1 or 1/2 in any case, and float32 has no quotients
     gamma = torch._standard_gamma(torch.full((2, *shape), alpha + 1.0, device=device), generator=generator)
-    uniform = 1.0 - torch.rand(
-        (2, *shape), device=device, generator=generator
-    )  # in (0, 1]: its logarithm is finite
+    # In (0, 1], so that the logarithm is finite.
+    uniform = 1.0 - torch.rand((2, *shape), device=device, generator=generator)
     log_gamma = gamma.log() + uniform.log() / alpha
     return torch.sigmoid(log_gamma[0] - log_gamma[1])
