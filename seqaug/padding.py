@@ -57,6 +57,11 @@ def pad_sequences(
     if length is not None:
         check_count("length", length, 1)
     tensors = [_row(row, number) for number, row in enumerate(rows)]
+    if tensors and bool((torch.cat(tensors) == pad_id).any()):
+        number = next(i for i, row in enumerate(tensors) if bool((row == pad_id).any()))
+        raise ValueError(
+            f"row {number} holds the pad id, got pad_id={pad_id}: renumber its items or pass another pad_id"
+        )
     longest = max((len(row) for row in tensors), default=0)
     slots = max(longest, 1) if length is None else length
     out = torch.full((len(tensors), slots), pad_id)
@@ -64,20 +69,18 @@ def pad_sequences(
         kept = row[max(0, len(row) - slots) :]
         begin = slots - len(kept) if side == "left" else 0
         out[number, begin : begin + len(kept)] = kept
-    if int((out != pad_id).sum()) != sum(min(len(row), slots) for row in tensors):
-        number = next(i for i, row in enumerate(tensors) if bool((row == pad_id).any()))
-        raise ValueError(
-            f"row {number} holds the pad id, got pad_id={pad_id}: renumber its items or pass another pad_id"
-        )
     return out
 
 
 def _row(row: Sequence[int] | Tensor, number: int) -> Tensor:
-    tensor = (
-        row
-        if isinstance(row, Tensor)
-        else torch.tensor(list(row) or [], dtype=None if len(row) else torch.int64)
-    )
+    try:
+        tensor = (
+            row
+            if isinstance(row, Tensor)
+            else torch.tensor(list(row), dtype=None if len(row) else torch.int64)
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"a row must be a list of whole numbers, got row {number}: {row!r:.60}") from error
     if (
         tensor.ndim != 1
         or tensor.dtype.is_floating_point
@@ -99,7 +102,7 @@ def check_batch(
 
     Args:
         items: (B, L) int64 or int32 ids.
-        num_items: V; real ids are 1..V, or 0..V-1 where ``pad_id`` is one of 1..V.
+        num_items: V; real ids are 1..V, or 0..V without ``pad_id`` where that is one of 1..V.
         side: where the padding has to be.
         pad_id: the id of padding.
         mask_id: one more id that may stand in the batch.
@@ -118,16 +121,15 @@ def check_batch(
     check_side(side)
     check_count("num_items", num_items, 1)
     first = 0 if 1 <= pad_id <= num_items else 1
-    last = first + num_items - 1
     real = items != pad_id
-    known = (items >= first) & (items <= last)
+    known = (items >= first) & (items <= num_items)
     if mask_id is not None:
         known |= items == mask_id
     unknown = (real & ~known).nonzero()
     if len(unknown):
         row, slot = unknown[0].tolist()
         raise ValueError(
-            f"ids must be {first}..{last} (num_items={num_items}, pad_id={pad_id}), "
+            f"ids must be {first}..{num_items} (num_items={num_items}, pad_id={pad_id}), "
             f"got items[{row}, {slot}]={int(items[row, slot])}"
         )
     seen = real if side == "left" else real.flip(1)
