@@ -136,7 +136,7 @@ class Operator(Augmentation):
 
     def draw(self, items: Tensor, generator: torch.Generator | None = None) -> Noise:
         """The noise of one batch; see :func:`seqaug.noise.draw_noise`."""
-        return draw_noise(items, generator)
+        return draw_noise(items, self.side, generator)
 
     def rate(self, noise: Noise) -> Tensor:
         """(B,) float32 in [low, high]."""

@@ -42,7 +42,7 @@ class Delete(Operator):
         >>> import torch, seqaug as sa
         >>> delete = sa.Delete(0.5, 0.5)
         >>> delete(torch.tensor([[0, 1, 2, 3, 4]]), generator=torch.Generator().manual_seed(0))
-        tensor([[0, 0, 0, 3, 4]])
+        tensor([[0, 0, 0, 1, 3]])
     """
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:

@@ -58,7 +58,7 @@ class Insert(Operator):
         >>> table = torch.tensor([[0], [11], [12], [13], [14]] + [[0]] * 12)
         >>> insert = sa.Insert(0.5, 0.5, table)
         >>> insert(torch.tensor([[0, 1, 2, 3, 4]]), generator=torch.Generator().manual_seed(0))
-        tensor([[ 1, 12,  2,  3,  4]])
+        tensor([[12,  2,  3, 14,  4]])
 
     Source: CoSeRec (Liu et al., 2021), section 3.2.
     """

@@ -29,7 +29,7 @@ class Mask(Operator):
         >>> import torch, seqaug as sa
         >>> mask = sa.Mask(0.5, 0.5, mask_id=99)
         >>> mask(torch.tensor([[0, 1, 2, 3, 4]]), generator=torch.Generator().manual_seed(0))
-        tensor([[ 0, 99, 99,  3,  4]])
+        tensor([[ 0,  1, 99,  3, 99]])
 
     Source: CL4SRec (Xie et al., 2022), eq. 6; the rate interval is RM-HSAOCL (2025), eqs. 2 and 6.
     """

@@ -39,7 +39,7 @@ class Substitute(Operator):
         >>> table = torch.tensor([[0], [11], [12], [13], [14]] + [[0]] * 12)
         >>> substitute = sa.Substitute(0.5, 0.5, table)
         >>> substitute(torch.tensor([[0, 1, 2, 3, 4]]), generator=torch.Generator().manual_seed(0))
-        tensor([[ 0, 11, 12,  3,  4]])
+        tensor([[ 0,  1, 12,  3, 14]])
 
     Source: CoSeRec (Liu et al., 2021), section 3.2; BASRec (Dang et al., 2025).
     """

@@ -45,7 +45,7 @@ class Policy(Members):
         tensor([0, 1])
         >>> edit(torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]))
         tensor([[ 0,  0,  1,  2],
-                [ 5,  6, 99, 99]])
+                [99, 99,  7,  8]])
     """
 
     thresholds: Tensor
