@@ -86,18 +86,23 @@ def run(argv: Sequence[str], build_objective: Callable[[Dataset, Settings], nn.M
     """Parse, check everything, then train; 0, or 2 after a one-line error."""
     try:
         job = plan(vars(parser().parse_args(argv)))
-        from recsys.runner import (
-            run_systems,
-        )  # Lightning takes seconds to import: not before the input is known good
+    except UsageError as error:
+        return _fail(error)
+    from recsys.runner import run_systems  # Lightning takes seconds to import: not before the input is known good
 
+    try:
         run_systems(job, build_objective)
     except UsageError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
+        return _fail(error)
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
         print(f"\nstopped; continue with --resume {job.out}", file=sys.stderr)
         return 130
     return 0
+
+
+def _fail(error: UsageError) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
 
 
 def _words(text: str) -> tuple[str, ...]:

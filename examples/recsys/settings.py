@@ -86,8 +86,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "sasrec-focal": {"loss": "focal", **PLAIN},
 }  # fmt: skip
 
-# The embedded shop is small: smaller batches, fewer epochs.
-SHOP: dict[str, Any] = {}
+SHOP: dict[str, Any] = {"epochs": 60, "patience": 5}  # all three systems in a few minutes
 
 PAPER: dict[str, Any] = {"dropout": 0.1, "stages": 2, "patience": 20, "reduction": "token"}
 PAPER_AUGMENTATION: dict[str, Any] = {
@@ -105,7 +104,7 @@ AUGMENTATION = ("operators", "rate", "alpha", "views", "mixes", "weighting", "fu
 def resolve(system: str, given: dict[str, Any], paper: bool, data_name: str) -> Settings:
     """Settings of ``system``: defaults, then the system, then the paper (if asked for), then what was given."""
     choose("--system", system, SYSTEMS)
-    chosen = dict(SYSTEMS[system], system=system)
+    chosen = dict(SYSTEMS[system], system=system, data=data_name)
     plain = chosen.get("views") == 0
     if data_name == "shop":
         chosen = SHOP | chosen
@@ -127,6 +126,8 @@ def control_of(settings: Settings) -> str:
 
 def check(settings: Settings) -> Settings:
     """Return ``settings`` if every value is possible, else raise an error that names the first that is not."""
+    if not settings.operators:
+        raise UsageError(f"expected --operators with at least one of {', '.join(OPERATORS)}, got none")
     for name in settings.operators:
         choose("--operators", name, OPERATORS)
     low, high = settings.rate
