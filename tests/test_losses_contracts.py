@@ -40,7 +40,7 @@ MAKE = {
     "GBCELoss": lambda **kw: GBCELoss(num_items=ITEMS, **kw),
     "ICELoss": lambda **kw: ICELoss(catalog=CATALOG, **kw),
     "InfoNCELoss": InfoNCELoss,
-    "RECELoss": lambda **kw: RECELoss(catalog=CATALOG, chunks=3, rounds=2, **kw),
+    "RECELoss": lambda **kw: RECELoss(catalog=CATALOG, chunks=3, **kw),
     "SCELoss": lambda **kw: SCELoss(
         catalog=CATALOG, buckets=4, tokens_per_bucket=5, items_per_bucket=7, **kw
     ),

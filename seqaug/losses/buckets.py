@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -265,55 +265,55 @@ def near_logsumexp(
 ) -> Tensor:
     """log sum over the items near each token, its target left out, each item once: (tokens,)."""
     count = len(tokens.hidden)
-    total = tokens.share.new_full((count,), torch.finfo(tokens.share.dtype).min / 2)
+    wide = tokens.share.dtype
+    total = tokens.share.new_full((count,), torch.finfo(wide).min / 2)
     for of_tokens, of_items in rounds:
         states, items = members_of(of_tokens, chunks), members_of(of_items, chunks)
-        place = states.flatten()
-        home = torch.where(place < 0, count, place)
+        queries = tokens.hidden[states.clamp_min(0)].to(wide)  # (chunks, tokens, features)
+        entries = F.embedding(items.clamp_min(0) + start, table).to(wide)  # (chunks, items, features)
+        taken = None if half.is_floating_point() else half[states.clamp_min(0)] - start
+        home = torch.where(states < 0, count, states).flatten()
         for offset in range(-reach, reach + 1):
-            near = items.roll(-offset, 0)
             part = checkpoint(
                 chunk_logsumexp,
-                tokens,
-                table,
-                start,
+                queries,
+                entries,
                 states,
-                near,
+                items,
+                taken,
+                offset,
                 rounds,
                 reach,
                 chunks,
-                half,
                 use_reentrant=False,
             )
-            lowest = part.new_full((count + 1,), torch.finfo(part.dtype).min / 2)
+            lowest = part.new_full((count + 1,), torch.finfo(wide).min / 2)
             total = torch.logaddexp(total, lowest.scatter(0, home, part.flatten())[:count])
     return total
 
 
 def chunk_logsumexp(
-    tokens: Tokens,
-    table: Tensor,
-    start: int,
+    queries: Tensor,
+    entries: Tensor,
     states: Tensor,
-    near: Tensor,
+    items: Tensor,
+    taken: Tensor | None,
+    offset: int,
     rounds: list[tuple[Tensor, Tensor]],
     reach: int,
     chunks: int,
-    half: Tensor,
 ) -> Tensor:
-    """(chunks, size) log sum of one chunk of items for each token of a chunk; made again for the gradient."""
-    wide = tokens.share.dtype
-    here, there = states.clamp_min(0), near.clamp_min(0)
-    entries = F.embedding(there + start, table).to(wide)
-    logits = torch.einsum("n h d, n w d -> n h w", tokens.hidden[here].to(wide), entries)
+    """(chunks, tokens) log sum of the items `offset` chunks further; made again for the gradient, not kept."""
+    entries, items = entries.roll(-offset, 0), items.roll(-offset, 0)
+    logits = torch.einsum("n h d, n w d -> n h w", queries, entries)
     if len(rounds) > 1:
         times = torch.zeros_like(logits)
         for of_tokens, of_items in rounds:
-            gap = rearrange(of_items[there], "n w -> n 1 w") - rearrange(of_tokens[here], "n h -> n h 1")
-            gap = gap.remainder(chunks)
-            times = times + ((gap <= reach) | (gap >= chunks - reach)).to(wide)
+            gap = rearrange(of_items[items.clamp_min(0)], "n w -> n 1 w")
+            gap = (gap - rearrange(of_tokens[states.clamp_min(0)], "n h -> n h 1")).remainder(chunks)
+            times = times + ((gap <= reach) | (gap >= chunks - reach)).to(logits.dtype)
         logits = logits - times.clamp_min(1.0).log()
-    out = repeat(near < 0, "n w -> n h w", h=states.shape[1])
-    if not half.is_floating_point():
-        out = out | (rearrange(there + start, "n w -> n 1 w") == rearrange(half[here], "n h -> n h 1"))
-    return logits.masked_fill(out, torch.finfo(wide).min / 2).logsumexp(2)
+    out = rearrange(items < 0, "n w -> n 1 w")
+    if taken is not None:
+        out = out | (rearrange(items, "n w -> n 1 w") == rearrange(taken, "n h -> n h 1"))
+    return logits.masked_fill(out, torch.finfo(logits.dtype).min / 2).logsumexp(2)
