@@ -8,6 +8,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def uniform(
+    shape: tuple[int, ...],
+    device: torch.device,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """torch.rand. Under torch.compile a draw whose shape varies must not be given a generator, not even None."""
+    if generator is None:
+        return torch.rand(shape, device=device, dtype=dtype)
+    return torch.rand(shape, device=device, dtype=dtype, generator=generator)
+
+
+def integers(
+    high: int, shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None
+) -> Tensor:
+    """torch.randint from 0 to high - 1; see :func:`uniform` for the generator."""
+    if generator is None:
+        return torch.randint(high, shape, device=device)
+    return torch.randint(high, shape, device=device, generator=generator)
+
+
 def uniform_excluding(u: Tensor, num_items: int, excluded: Tensor) -> tuple[Tensor, Tensor]:
     """Turn uniform numbers into ids that are uniform over 1..num_items without each row's excluded ids.
 

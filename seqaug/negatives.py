@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqaug._checks import check_choice, check_count, check_number
-from seqaug._random import uniform_excluding
+from seqaug._random import integers, uniform, uniform_excluding
 from seqaug.soft_target import SoftTarget
 
 PER = ("position", "row", "batch")
@@ -116,7 +116,7 @@ class UniformNegatives:
         rows = excluded.shape[0]
         draws = self.k * (steps[0] if steps else 1)
         dtype = torch.float32 if self.num_items < FINE_CATALOG else torch.float64
-        u = torch.rand((rows, draws), dtype=dtype, device=excluded.device, generator=generator)
+        u = uniform((rows, draws), excluded.device, generator, dtype)
         ids, remaining = uniform_excluding(u, self.num_items, excluded)
         log_q = -torch.where(remaining > 0, remaining, self.num_items).float().log()
         log_q = rearrange(log_q, "b -> b 1").expand(rows, draws)
@@ -194,7 +194,7 @@ class PopularityNegatives:
         start = start.flip(1).cummin(1).values.flip(1)
         available = torch.where(left > 0, left, whole)
 
-        drawn = torch.randint(2**62, (rows, draws), device=excluded.device, generator=generator) % available
+        drawn = integers(2**62, (rows, draws), excluded.device, generator) % available
         skipped = gone.gather(1, torch.searchsorted(start - gone[:, :-1], drawn, right=True))
         place = torch.where(left > 0, drawn + skipped, drawn)
         ids = torch.searchsorted(self.below[1:], place, right=True) + 1

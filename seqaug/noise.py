@@ -7,6 +7,7 @@ from einops import rearrange
 from torch import Tensor
 
 from seqaug._checks import Side
+from seqaug._random import integers, uniform
 
 _BITS = 31  # the low ones of a key, that choose a neighbour; its 31 highest decide the order
 _STEP = 0x9E3779B97F4A7C15 - 2**64  # odd, so that the multiples of it visit every 64-bit number
@@ -85,9 +86,9 @@ def draw_noise(items: Tensor, side: Side = "left", generator: torch.Generator | 
         A :class:`Noise` on the device of ``items``.
     """
     rows, slots = items.shape
-    rate = torch.rand(rows, device=items.device, generator=generator)
-    start = torch.rand(rows, device=items.device, generator=generator)
-    seeds = torch.randint(0, 2**63 - 1, (rows,), device=items.device, generator=generator)
+    rate = uniform((rows,), items.device, generator)
+    start = uniform((rows,), items.device, generator)
+    seeds = integers(2**63 - 1, (rows,), items.device, generator)
     slot = torch.arange(slots, device=items.device)
     return Noise(rate, start, seeds, slots - 1 - slot if side == "left" else slot)
 
@@ -131,6 +132,6 @@ def draw_beta(
     )  # beyond these lam is 0, 1 or 1/2 in any case, and float32 has no quotients
     gamma = torch._standard_gamma(torch.full((2, *shape), alpha + 1.0, device=device), generator=generator)
     # In (0, 1], so that the logarithm is finite.
-    uniform = 1.0 - torch.rand((2, *shape), device=device, generator=generator)
-    log_gamma = gamma.log() + uniform.log() / alpha
+    drawn = 1.0 - uniform((2, *shape), device, generator)
+    log_gamma = gamma.log() + drawn.log() / alpha
     return torch.sigmoid(log_gamma[0] - log_gamma[1])

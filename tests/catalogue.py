@@ -89,6 +89,9 @@ POLICIES: dict[str, Callable[[Layout], sa.Augmentation]] = {
     "LengthPolicy": lambda to: sa.LengthPolicy(
         threshold=2, short=OPERATORS["Insert"](0.2, 0.7, to), long=OPERATORS["TimeCrop"](0.2, 0.7, to)
     ),
+    "AdaptivePolicy": lambda to: sa.AdaptivePolicy(
+        members(to, "Crop", "Mask", "TimeReorder"), buckets=(2, 5), warmup=0
+    ),
     "nested": lambda to: sa.Policy(
         [
             sa.Compose(

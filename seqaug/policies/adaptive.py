@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqaug._checks import check_count, check_number
+from seqaug._random import uniform
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
 from seqaug.policies.members import Members, PolicyNoise, draw_shared, pick_rows
@@ -103,7 +104,7 @@ class AdaptivePolicy(Members):
         return torch.where(self.updates < self.warmup, 1.0 / members, learned)
 
     def draw(self, items: Tensor, generator: torch.Generator | None = None) -> PolicyNoise:
-        choice = torch.rand(items.shape[0], device=items.device, generator=generator)
+        choice = uniform((items.shape[0],), items.device, generator)
         return PolicyNoise(choice, draw_shared(self.operators, items, generator))
 
     def plan(self, items: Tensor, noise: PolicyNoise, timestamps: Tensor | None = None) -> AdaptiveEdit:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from seqaug._checks import check_number
+from seqaug._random import uniform
 from seqaug.edit import Edit, identity, where
 from seqaug.operator import Augmentation
 from seqaug.policies.members import Members, PolicyNoise
@@ -38,7 +39,7 @@ class Maybe(Members):
         self.p = float(p)
 
     def draw(self, items: Tensor, generator: torch.Generator | None = None) -> PolicyNoise:
-        choice = torch.rand(items.shape[0], device=items.device, generator=generator)
+        choice = uniform((items.shape[0],), items.device, generator)
         return PolicyNoise(choice, (self.operators[0].draw(items, generator),))
 
     def plan(self, items: Tensor, noise: PolicyNoise, timestamps: Tensor | None = None) -> Edit:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from seqaug._random import uniform
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
 from seqaug.policies.members import Members, PolicyNoise, draw_shared, pick_rows
@@ -57,7 +58,7 @@ class Policy(Members):
         self.register_buffer("thresholds", (share / share[-1])[:-1].float(), persistent=False)
 
     def draw(self, items: Tensor, generator: torch.Generator | None = None) -> PolicyNoise:
-        choice = torch.rand(items.shape[0], device=items.device, generator=generator)
+        choice = uniform((items.shape[0],), items.device, generator)
         return PolicyNoise(choice, draw_shared(self.operators, items, generator))
 
     def plan(self, items: Tensor, noise: PolicyNoise, timestamps: Tensor | None = None) -> Edit:

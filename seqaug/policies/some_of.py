@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqaug._checks import check_count
+from seqaug._random import uniform
 from seqaug.edit import Edit, identity, where
 from seqaug.operator import Augmentation
 from seqaug.policies.members import Members, PolicyNoise
@@ -41,7 +42,7 @@ class SomeOf(Members):
         self.count = count
 
     def draw(self, items: Tensor, generator: torch.Generator | None = None) -> PolicyNoise:
-        choice = torch.rand(items.shape[0], len(self.members), device=items.device, generator=generator)
+        choice = uniform((items.shape[0], len(self.members)), items.device, generator)
         return PolicyNoise(choice, tuple(member.draw(items, generator) for member in self.operators))
 
     def plan(self, items: Tensor, noise: PolicyNoise, timestamps: Tensor | None = None) -> Edit:
