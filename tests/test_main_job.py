@@ -173,6 +173,24 @@ def test_seeds_differ_and_repeat(data, tmp_path):
     assert not torch.equal(a["item_embedding.weight"], c["item_embedding.weight"])
 
 
+def test_several_seeds(data, tmp_path):
+    out = tmp_path / "run"
+    assert (
+        job(
+            "--data", data, "--system", "sasrec,sasrec-ice", "--epochs", 1, "--seeds", 2, "--out", out, *SMALL
+        )
+        == 0
+    )
+    folders = ["sasrec-ice-seed0", "sasrec-ice-seed1", "sasrec-seed0", "sasrec-seed1"]
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == folders
+    figures = [result(out / name)["test"]["HR@10"] for name in folders[:2]]
+    mean, deviation = np.mean(figures), np.std(figures, ddof=1)
+    assert f"{mean:.4f} ± {deviation:.4f}" in (out / "report.txt").read_text()
+    (test,) = json.loads((out / "comparison.json").read_text())
+    others = [result(out / name)["test"]["HR@10"] for name in folders[2:]]
+    assert test["HR@10"]["difference"] == pytest.approx(mean - np.mean(others))
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -259,6 +277,8 @@ BAD = [
     (["--stages", "3"], "got stages=3"),
     (["--system", "sasrec", "--views", "2"], "use --system rmhsaocl"),
     (["--colour", "red"], "--help"),
+    (["--seeds", "0"], "got seeds=0"),
+    (["--operators", ","], "got none"),
     (["--resume"], "got no folder"),
     (["--resume", "nowhere"], "which is no folder"),
     (["--control", "nowhere"], "no result.json"),

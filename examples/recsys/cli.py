@@ -75,6 +75,7 @@ def parser() -> Parser:
     loop.add_argument("--batch-size", type=int, help=f"rows per step (default {defaults.batch_size})")
     loop.add_argument("--lr", type=float, help=f"of Adam (default {defaults.lr:g})")
     loop.add_argument("--seed", type=int, help=f"default {defaults.seed}")
+    loop.add_argument("--seeds", type=int, help="how many, from --seed on: means and deviations (default 1)")
     loop.add_argument("--device", help="auto, cpu, gpu, cuda, mps, ...")
     loop.add_argument("--devices", type=int, help="how many of them (default 1)")
     loop.add_argument("--precision", help="32, 64, bf16 or 16")
@@ -88,7 +89,9 @@ def run(argv: Sequence[str], build_objective: Callable[[Dataset, Settings], nn.M
         job = plan(vars(parser().parse_args(argv)))
     except UsageError as error:
         return _fail(error)
-    from recsys.runner import run_systems  # Lightning takes seconds to import: not before the input is known good
+    from recsys.runner import (
+        run_systems,  # Lightning takes seconds to import: not before the input is known good
+    )
 
     try:
         run_systems(job, build_objective)

@@ -16,7 +16,7 @@ from recsys.sources import data_name, load
 
 DEFAULT_SYSTEMS = "sasrec,sasrec-ice,rmhsaocl"
 FREE_ON_RESUME = {"epochs", "patience", "threads", "device"}  # may differ from the run that is continued
-NOT_SETTINGS = {"data", "system", "paper", "control"}
+NOT_SETTINGS = {"data", "system", "paper", "control", "seeds"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class Job:
     control: Path | None  # a finished control to compare with
     quiet: bool
     given: dict[str, Any]  # the options that were given, for --resume to compare with
+
+    def folder(self, settings: Settings) -> Path:
+        """Where one system of one seed is kept."""
+        several = len({other.seed for other in self.systems}) > 1
+        return self.out / (f"{settings.system}-seed{settings.seed}" if several else settings.system)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -77,13 +82,23 @@ def _new(given: dict[str, Any], out: str | None, quiet: bool) -> Job:
             "use --system rmhsaocl"
         )
     _check_control(control, systems)
+    first, seeds = given.get("seed", 0), given.get("seeds", 1)
+    if seeds < 1:
+        raise UsageError(f"expected --seeds of at least 1, got seeds={seeds}")
+    if control is not None and seeds > 1:
+        raise UsageError(f"expected --seeds 1 with --control, which is of one seed, got seeds={seeds}")
+    runs = [
+        dataclasses.replace(one, seed=seed)
+        for seed in range(first, first + seeds)
+        for one in systems.values()
+    ]
     if out:
         _check_new(Path(out))
     dataset = load(source, quiet)
     folder = Path(out or f"runs/{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     return Job(
         folder,
-        list(systems.values()),
+        runs,
         source,
         dataset,
         Path(control) if control else None,

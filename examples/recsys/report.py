@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from recsys.evaluation import CUTOFFS, PROTOCOL, gains, hits, paired_t_test
 from recsys.folder import write_atomic
@@ -11,30 +16,64 @@ from recsys.folder import write_atomic
 COLUMNS = [f"{name}@{k}" for k in CUTOFFS for name in ("HR", "NDCG")]
 
 
-def table(results: list[dict[str, Any]]) -> str:
-    """Test figures of every system, one line each."""
-    width = max(len("system"), *(len(result["system"]) for result in results))
-    lines = [
-        f"Test, {results[0]['data']}: {PROTOCOL}; chosen on validation",
-        " | ".join([f"{'system':{width}}", *(f"{name:>7}" for name in COLUMNS), "best epoch", "seconds"]),
-    ]
-    lines.append("-+-".join("-" * len(part) for part in lines[-1].split(" | ")))
+@dataclass(frozen=True)
+class Tested:
+    """One system, of one seed or several."""
+
+    system: str
+    data: str
+    figures: dict[str, list[float]]  # test figures, one of each seed
+    ranks: Tensor  # (seeds, users)
+    epochs: str  # best/trained
+    seconds: float
+
+
+def by_system(results: list[dict[str, Any]]) -> list[Tested]:
+    """Results (as ``load_result`` gives them) of the same system brought together."""
+    systems: dict[str, list[dict[str, Any]]] = {}
     for result in results:
-        figures = [f"{result['test'][name]:7.4f}" for name in COLUMNS]
-        epochs = f"{result['best_epoch']}/{result['epochs']}"
-        lines.append(
-            " | ".join(
-                [f"{result['system']:{width}}", *figures, f"{epochs:>10}", f"{result['seconds']:7.0f}"]
-            )
+        systems.setdefault(result["system"], []).append(result)
+    return [
+        Tested(
+            system=name,
+            data=same[0]["data"],
+            figures={column: [one["test"][column] for one in same] for column in COLUMNS},
+            ranks=torch.stack([one["ranks"] for one in same]),
+            epochs=" ".join(f"{one['best_epoch']}/{one['epochs']}" for one in same),
+            seconds=sum(one["seconds"] for one in same),
         )
-    return "\n".join(lines)
+        for name, same in systems.items()
+    ]
 
 
-def compare(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Paired t-tests over users of ``first`` − ``second``: mean difference and two-sided p of HR@10 and NDCG@10."""
-    tests: dict[str, Any] = {"first": first["system"], "second": second["system"]}
+def table(systems: list[Tested]) -> str:
+    """Test figures of every system, one line each; mean ± standard deviation of several seeds."""
+    rows = [["system", *COLUMNS, "best epoch", "seconds"]]
+    for tested in systems:
+        figures = [_figure(tested.figures[column]) for column in COLUMNS]
+        rows.append([tested.system, *figures, tested.epochs, f"{tested.seconds:.0f}"])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "-+-".join("-" * width for width in widths))
+    return "\n".join([f"Test, {systems[0].data}: {PROTOCOL}; chosen on validation", *lines])
+
+
+def _figure(values: list[float]) -> str:
+    mean = f"{statistics.fmean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+
+
+def compare(first: Tested, second: Tested) -> dict[str, Any]:
+    """Paired t-tests over users of ``first`` − ``second``: mean difference and two-sided p of HR@10 and NDCG@10.
+
+    With several seeds, a user's figure is its mean over them.
+    """
+    tests: dict[str, Any] = {"first": first.system, "second": second.system}
     for name, of in (("HR@10", hits), ("NDCG@10", gains)):
-        difference, p = paired_t_test(of(first["ranks"], 10), of(second["ranks"], 10))
+        difference, p = paired_t_test(of(first.ranks, 10).mean(0), of(second.ranks, 10).mean(0))
         tests[name] = {"difference": difference, "p": p}
     return tests
 

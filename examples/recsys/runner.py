@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib.util
 import json
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from recsys.settings import Settings, control_of
 from recsys.training import History, build_encoder, fit
 
 
-def run_systems(job: Job, build_objective: Callable[[Dataset, Settings], nn.Module]) -> list[dict[str, Any]]:
+def run_systems(job: Job, build_objective: Callable[[Dataset, Settings], nn.Module]) -> None:
     """Train what is not trained yet; print and save the comparison."""
     out, data, systems = job.out, job.dataset, job.systems
     if systems[0].threads:
@@ -41,28 +42,28 @@ def run_systems(job: Job, build_objective: Callable[[Dataset, Settings], nn.Modu
     results = [files.load_result(job.control)] if job.control else []
     for settings in systems:
         train_one(job, settings, build_objective, facts)
-        results.append(files.load_result(out / settings.system))
-    draw(out, systems)
-    finish(out, results)
-    return results
+        results.append(files.load_result(job.folder(settings)))
+    draw(job)
+    finish(out, report.by_system(results))
 
 
 def train_one(
     job: Job, settings: Settings, build_objective: Callable[[Dataset, Settings], nn.Module], facts: Facts
 ) -> None:
     """One system, from where it stopped, unless its result is already there."""
-    folder = job.out / settings.system
+    folder = job.folder(settings)
+    name = folder.name
     done = folder / "result.json"
     if (
         done.exists()
         and Settings.from_json(json.loads(done.read_text(encoding="utf-8"))["settings"]) == settings
     ):
-        say(f"\n{settings.system}: already there", job.quiet)
+        say(f"\n{name}: already there", job.quiet)
         return
     start_from: dict[str, Tensor] | None = None
     extra: dict[str, Any] = {}
     if settings.stages == 2:  # the first stage is the control
-        first = job.control or job.out / control_of(settings)
+        first = job.control or job.folder(dataclasses.replace(settings, system=control_of(settings)))
         start_from = load_file(first / "weights.safetensors")
         before = files.load_result(first)
         extra = {
@@ -70,13 +71,13 @@ def train_one(
         }
     encoder = build_encoder(job.dataset, settings)
     parameters = sum(weight.numel() for weight in encoder.parameters())
-    say(f"\n{settings.system}: {describe(settings)}; {parameters:,} parameters", job.quiet)
+    say(f"\n{name}: {describe(settings)}; {parameters:,} parameters", job.quiet)
     history = History()
     fitted = fit(
         job.dataset, settings, build_objective(job.dataset, settings), folder / "checkpoints",
         history=history,
         start_from=start_from,
-        callbacks=[Console(history, settings.system, job.quiet), MetricsFile(history, folder)],
+        callbacks=[Console(history, name, job.quiet), MetricsFile(history, folder)],
         loggers=loggers(folder),
     )  # fmt: skip
     files.save_fit(folder, fitted, settings, facts, extra)
@@ -102,17 +103,18 @@ def loggers(folder: Path) -> list[Any]:
     return [TensorBoardLogger(folder, name="tensorboard", version="")]
 
 
-def draw(out: Path, systems: list[Settings]) -> None:
+def draw(job: Job) -> None:
     histories: dict[str, list[dict[str, float]]] = {}
-    for settings in systems:
-        with open(out / settings.system / "metrics.csv", encoding="utf-8", newline="") as file:
-            histories[settings.system] = [
+    for settings in job.systems:
+        folder = job.folder(settings)
+        with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
+            histories[folder.name] = [
                 {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
             ]
-    report.draw_curves(out / "curves.png", histories)
+    report.draw_curves(job.out / "curves.png", histories)
 
 
-def finish(out: Path, results: list[dict[str, Any]]) -> None:
+def finish(out: Path, results: list[report.Tested]) -> None:
     """The table and the paired t-tests of the last system against each of the others."""
     text = report.table(results)
     tests = [report.compare(results[-1], other) for other in results[:-1]]

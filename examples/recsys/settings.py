@@ -86,7 +86,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "sasrec-focal": {"loss": "focal", **PLAIN},
 }  # fmt: skip
 
-SHOP: dict[str, Any] = {"epochs": 60, "patience": 5}  # all three systems in a few minutes
+# All three systems in a few minutes; its products are too small to share among threads.
+SHOP: dict[str, Any] = {"epochs": 60, "patience": 5, "threads": 1}
 
 PAPER: dict[str, Any] = {"dropout": 0.1, "stages": 2, "patience": 20, "reduction": "token"}
 PAPER_AUGMENTATION: dict[str, Any] = {

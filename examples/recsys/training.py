@@ -191,7 +191,6 @@ def fit(
     loggers: list[Any] | None = None,
 ) -> Fit:
     """Train one system until validation stops improving, test its best epoch; continues what ``folder`` holds."""
-    hush()
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -299,3 +298,6 @@ def hush() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
     warnings.filterwarnings("ignore", message=".*treespec.*|.*LeafSpec.*")
+
+
+hush()  # here, since the processes of further devices import this module, too
