@@ -10,7 +10,8 @@ from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
 from recsys.folder import write_rows
-from recsys.training import MONITOR, History, Recommender
+from recsys.recommender import Recommender
+from recsys.training import MONITOR, History
 
 
 class Console(Callback):

@@ -21,8 +21,9 @@ from recsys.datasets import Dataset
 from recsys.evaluation import PROTOCOL
 from recsys.folder import Facts
 from recsys.job import Job
+from recsys.recommender import build_encoder
 from recsys.settings import Settings, control_of
-from recsys.training import History, build_encoder, fit
+from recsys.training import History, fit
 
 
 def run_systems(job: Job, build_objective: Callable[[Dataset, Settings], nn.Module]) -> None:

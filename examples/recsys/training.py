@@ -1,8 +1,4 @@
-"""The loop: Lightning around an encoder and an objective, with early stopping, checkpoints and exact resuming.
-
-Everything random in an epoch (order of the rows, draws, dropout) is seeded from the run's seed and the number of
-the epoch, so a checkpoint at the end of an epoch holds all there is to know.
-"""
+"""The loop: Lightning with early stopping, checkpoints and exact resuming."""
 
 from __future__ import annotations
 
@@ -13,109 +9,21 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 
-from recsys.batches import HeldBatches, TrainBatches
-from recsys.datasets import Dataset, Held, held_out, training_pairs
-from recsys.encoders import ENCODERS, Encoder
+from recsys.datasets import Dataset
 from recsys.errors import UsageError
-from recsys.evaluation import CUTOFFS, metrics, ranks
+from recsys.evaluation import CUTOFFS, metrics
+from recsys.recommender import Data, Recommender, build_encoder, rank_users
 from recsys.settings import Settings
 
 MONITOR = f"NDCG@{CUTOFFS[-1]}"
 PRECISION = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed", "16": "16-mixed"}
-
-
-class Data(L.LightningDataModule):
-    """Batches of one data set: training rows by length, held-out rows in full."""
-
-    def __init__(self, data: Dataset, settings: Settings) -> None:
-        super().__init__()
-        self.settings = settings
-        self.items, self.target = training_pairs(data, settings.max_length)
-        self.validation = held_out(data, "validation", settings.max_length)
-        self.test = held_out(data, "test", settings.max_length)
-
-    def _share(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    def train_dataloader(self) -> TrainBatches:
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        return TrainBatches(
-            self.items,
-            self.target,
-            self.settings.batch_size,
-            epoch_seed(self.settings.seed, epoch),
-            *self._share(),
-        )
-
-    def val_dataloader(self) -> HeldBatches:
-        rank, world = self._share()
-        return HeldBatches(self.validation, rank=rank, world=world)
-
-
-class Recommender(L.LightningModule):
-    """An encoder trained on an objective and ranked against the whole catalog.
-
-    The objective is what a system is: called with (encoder, items, target, generator=) it returns the named losses of
-    one batch, whose sum is minimised.
-    """
-
-    def __init__(self, encoder: Encoder, objective: nn.Module, settings: Settings, users: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.objective = objective
-        self.settings = settings
-        self.users = users
-        self.generator: torch.Generator | None = None
-        self.parts: dict[str, Tensor] = {}  # sums over the epoch's steps
-        self.steps = 0
-        self.rank_of = torch.zeros(0)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=self.settings.lr)
-
-    def on_train_epoch_start(self) -> None:
-        seed = epoch_seed(self.settings.seed, self.current_epoch) + 7919 * self.global_rank
-        torch.manual_seed(seed)
-        self.generator = torch.Generator(self.device).manual_seed(seed + 1)
-        self.parts, self.steps = {}, 0
-
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        items, target = batch
-        losses = self.objective(self.encoder, items, target, generator=self.generator)
-        self.steps += 1
-        for name, value in losses.items():
-            self.parts[name] = self.parts.get(name, 0) + value.detach()
-        return torch.stack(list(losses.values())).sum()
-
-    def mean_losses(self) -> dict[str, float]:
-        return {name: float(value) / max(self.steps, 1) for name, value in self.parts.items()}
-
-    def on_validation_epoch_start(self) -> None:
-        self.rank_of = torch.zeros(self.users, dtype=torch.int32, device=self.device)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], _: int) -> None:
-        rows, items, target, seen = batch
-        self.rank_of[rows] = rank_batch(self.encoder, items, target, seen)
-
-    def on_validation_epoch_end(self) -> None:
-        if self.trainer.world_size > 1:
-            everyone = cast(
-                Tensor, self.all_gather(self.rank_of)
-            )  # (devices, users): one has ranked, the others hold 0
-            self.rank_of = everyone.sum(0)
-        for name, value in metrics(self.rank_of.cpu()).items():
-            self.log(name, value, rank_zero_only=False)
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    return (seed * 1_000_003 + epoch) * 2_147_483_629 % (2**62)
 
 
 @dataclass
@@ -217,6 +125,7 @@ def fit(
         max_epochs=settings.epochs,
         callbacks=[stopping, history, *(callbacks or []), best, last],
         logger=loggers or False,
+        log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -250,28 +159,6 @@ def fit(
         test_ranks=rank_of["test"],
         weights={name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()},
         history=history.rows,
-    )
-
-
-def rank_batch(encoder: Encoder, items: Tensor, target: Tensor, seen: Tensor) -> Tensor:
-    """Ranks (rows,) of the targets after the histories ``items`` (rows, slots)."""
-    hidden = encoder(encoder.item_embedding(items), items > 0)[:, -1]
-    return ranks(hidden, encoder.item_embedding.weight, target, seen)
-
-
-@torch.no_grad()
-def rank_users(encoder: Encoder, held: Held, device: torch.device | str = "cpu") -> Tensor:
-    """Rank (users,) of every held-out target."""
-    encoder.to(device).eval()
-    found = torch.zeros(len(held.target), dtype=torch.int32)
-    for rows, *batch in HeldBatches(held):
-        found[rows] = rank_batch(encoder, *(part.to(device) for part in batch)).cpu()
-    return found
-
-
-def build_encoder(data: Dataset, settings: Settings) -> Encoder:
-    return ENCODERS[settings.encoder](
-        data.num_items, settings.dim, settings.layers, settings.heads, settings.max_length, settings.dropout
     )
 
 
