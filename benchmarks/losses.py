@@ -5,10 +5,11 @@
     python benchmarks/losses.py --dtype bfloat16
     python benchmarks/losses.py --device cuda
 
-Forward and backward are timed, in turn with one large product, and the share is of medians: 6 * tokens * items *
-features operations, the three products that no exact gradient can do without, per second, over the rate of the large
-product. Memory is the most by which one call grows the process beyond table, gradients and inputs. Rows whose full
-logits would not fit are left empty. cut-cross-entropy and Liger take part where they can be imported.
+Forward and backward are timed, in turn with one large product, and the share is of medians: 6 * tokens *
+items * features operations, the three products that no exact gradient can do without, per second, over the
+rate of the large product. Memory is the most by which one call grows the process beyond table, gradients
+and inputs. Rows whose full logits would not fit are left empty. cut-cross-entropy and Liger take part where
+they can be imported.
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ def linear_logsumexp(
         hidden: (..., D) float.
         table: (R, D) float, same D.
         catalog: the rows of the table that are summed over; None for all of them.
-        backend: "chunked" (any device, any dtype), "flash" (torch's attention kernels), "naive" (whole logits, the
-            only one with second derivatives) or "auto", which logs its choice to the logger "seqaug".
+        backend: "chunked" (any device, any dtype), "flash" (torch's attention kernels), "naive" (whole
+            logits, the only one with second derivatives) or "auto", which logs its choice to the logger
+            "seqaug".
 
     Returns:
         (...,) float32, float64 for float64 input.

@@ -127,13 +127,15 @@ class UniformNegatives:
 class PopularityNegatives:
     """Negatives drawn in proportion to a power of the items' counts, from the items a row does not have.
 
-    The counts become whole numbers that sum to about 2**48, so that leaving out a row's items is exact arithmetic:
-    one sort, one prefix sum and two binary searches, O(log num_items) time and O(1) memory per draw. Items with a
-    count of 0 are never drawn. A row that has every item with a count gets draws from all of them.
+    The counts become whole numbers that sum to about 2**48, so that leaving out a row's items is exact
+    arithmetic: one sort, one prefix sum and two binary searches, O(log num_items) time and O(1) memory per
+    draw. Items with a count of 0 are never drawn. A row that has every item with a count gets draws from
+    all of them.
 
     Args:
         counts: (num_items + 1,) or longer, how often each id occurs, indexed by id: what
-            `torch.bincount(items.flatten(), minlength=num_items + 1)` gives. Entry 0, padding, is not looked at.
+            `torch.bincount(items.flatten(), minlength=num_items + 1)` gives. Entry 0, padding, is not
+            looked at.
         k: negatives per position, row or batch.
         per: as `UniformNegatives`.
         power: of the counts; 0.75 flattens them, 0 is uniform over the items that occur.
@@ -207,11 +209,12 @@ class PopularityNegatives:
 class InBatchNegatives:
     """The other targets of the batch as negatives, with log q so that k * q is how often an item is among the k.
 
-    Without counts that is each item's number of occurrences in the batch, which makes `SampledSoftmaxLoss` the
-    softmax over the distinct items of the batch; with counts, what their shares make one expect.
+    Without counts that is each item's number of occurrences in the batch, which makes `SampledSoftmaxLoss`
+    the softmax over the distinct items of the batch; with counts, what their shares make one expect.
 
     Args:
-        counts: (num_items + 1,) or longer, how often each id occurs in training, indexed by id; None for the batch's.
+        counts: (num_items + 1,) or longer, how often each id occurs in training, indexed by id; None for
+            the batch's.
         ignore_index: the id of padding among targets.
 
     Example:
@@ -250,10 +253,11 @@ class InBatchNegatives:
             generator: not used.
 
         Returns:
-            ids: (k,), or (B, k) with a history. On a CPU padding is left out, elsewhere and in a graph k is the
-                number of target slots.
-            log_q: of the same shape, +inf at padding and at what the row must not be offered: such an entry has no
-                share in a sampled softmax. Losses without a correction must not be given a history here.
+            ids: (k,), or (B, k) with a history. On a CPU padding is left out, elsewhere and in a graph k is
+                the number of target slots.
+            log_q: of the same shape, +inf at padding and at what the row must not be offered: such an entry
+                has no share in a sampled softmax. Losses without a correction must not be given a history
+                here.
 
         Raises:
             TypeError: vectors as targets, which are not items.

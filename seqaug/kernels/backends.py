@@ -35,8 +35,9 @@ def softmax_gradients(
 def choose(device: str, dtype: str, features: int, items: int) -> str:
     """The faster backend, logged once per kind of input.
 
-    Blocks win on a CPU at every size and dtype measured (benchmarks/losses.py), in bfloat16 by a factor of two,
-    and run wherever torch does. Flash has not been measured on a GPU yet and has to be asked for by name.
+    Blocks win on a CPU at every size and dtype measured (benchmarks/losses.py), in bfloat16 by a factor of
+    two, and run wherever torch does. Flash has not been measured on a GPU yet and has to be asked for by
+    name.
     """
     chosen = "chunked"
     log.debug("catalog softmax on %s, %s, %d features, %d items: %s", device, dtype, features, items, chosen)

@@ -7,7 +7,8 @@ costs one further product instead of making them again: three products in all.
 Measured on a CPU with AVX-512 and 1 MiB of L2 per core: exp costs 0.6 of a product at 64 features and exp2
 0.2, so logits are made in base 2; a product with the transposed block runs at 0.7 of the rate of one with
 the block itself, so the table's gradient is summed transposed; and a product that writes to memory not in the
-cache takes 1.5 times as long, so logits go to a block that is used again and only their exponentials are kept.
+cache takes 1.5 times as long, so logits go to a block that is used again and only their exponentials are
+kept.
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def factor_dtype(hidden: Tensor) -> torch.dtype:
+    """The dtype products are made in: that of the input, but CPUs have no fast products of float16."""
+    slow = hidden.device.type == "cpu" and hidden.dtype == torch.float16
+    return torch.float32 if slow else hidden.dtype
+
+
 def softmax_gradients(
     hidden: Tensor, table: Tensor, slope: Slope | None, *, need_hidden: bool, need_table: bool
 ) -> Gradients:
@@ -58,17 +65,18 @@ def softmax_gradients(
     """
     (tokens, features), items = hidden.shape, len(table)
     wide = accumulator(hidden.dtype)
-    exact = hidden.dtype == wide
+    factor = factor_dtype(hidden)
+    exact = factor == wide
     height, width = block_shape(tokens, items, hidden.device)
     shift = needs_shift(hidden, table)
     lse = hidden.new_empty(tokens, dtype=wide)
     hidden_grad = torch.empty_like(hidden, dtype=wide) if need_hidden else None
     table_grad = hidden.new_zeros(items * features, dtype=wide) if need_table else None  # blocks, transposed
     logits = hidden.new_empty(height * width, dtype=wide)
-    storage = hidden.new_empty(height * items, dtype=wide) if need_table else logits
+    storage = hidden.new_empty(height * (items if need_table else width), dtype=factor)
 
     for span in spans(tokens, height):
-        states = hidden[span]
+        states = hidden[span].to(factor)
         rows = len(states)
         queries = states * LOG2_E if exact else states  # scaling rounds: not in a low-precision dtype
         total = states.new_zeros(rows, dtype=wide)
@@ -76,7 +84,7 @@ def softmax_gradients(
         top = states.new_full((rows,), -torch.inf, dtype=wide)
         kept: list[tuple[slice, Tensor, Tensor]] = []
         for block in spans(items, width):
-            entries = table[block]
+            entries = table[block].to(factor)
             size = rows * len(entries)
             scores = logits[:size].view(rows, len(entries))
             if exact:
@@ -92,13 +100,17 @@ def softmax_gradients(
                 top = higher
             offset = rows * block.start if need_table else 0
             shares = storage[offset : offset + size].view(rows, len(entries))
-            torch.exp2(scores, out=shares)
-            total.add_(shares.sum(1))
+            if exact:
+                torch.exp2(scores, out=shares)
+                total.add_(shares.sum(1))
+            else:
+                total.add_(scores.exp2_().sum(1))
+                shares.copy_(scores)
             if need_hidden:
                 if exact:
                     mean.addmm_(shares, entries)
                 else:
-                    mean.add_(shares.to(hidden.dtype) @ entries)
+                    mean.add_(shares @ entries)
             if need_table:
                 kept.append((block, shares, top))
 
@@ -111,7 +123,7 @@ def softmax_gradients(
                 slopes = weight / total * torch.exp2(reference - top) if shift else weight / total
                 scaled = rearrange(states * rearrange(slopes, "t -> t 1"), "t d -> d t")
                 part = table_grad[block.start * features : block.stop * features].view(features, -1)
-                add_product(part, scaled, shares, hidden.dtype)
+                add_product(part, scaled, shares, factor)
     if table_grad is None:
         return Gradients(lse, hidden_grad, None)
     for block in spans(items, width):  # block by block, since a whole second copy may not fit
@@ -134,7 +146,7 @@ def block_shape(tokens: int, items: int, device: torch.device) -> tuple[int, int
 
 def needs_shift(hidden: Tensor, table: Tensor) -> bool:
     """Whether a logit may be too large for a bare exponential, by |h . e| <= |h| |e|; no device is asked."""
-    if hidden.device.type != "cpu" or hidden.dtype == torch.float16 or not hidden.numel():
+    if hidden.device.type != "cpu" or not hidden.numel():
         return True
     wide = accumulator(hidden.dtype)
     largest = torch.linalg.vector_norm(hidden, dim=1, dtype=wide).amax()

@@ -31,9 +31,10 @@ def check_optional(name: str, value: int | None) -> None:
 class SCELoss(ItemLoss):
     """Scalable cross-entropy: softmax inside buckets of hidden states and items that point the same way.
 
-    Each of some random directions takes the hidden states and the items with the largest projections on it into a
-    bucket. A position's loss is the largest, over its buckets, of log(exp(s) + sum_c exp(s_c)) - s with c the
-    bucket's items other than the target: at most the full `ICELoss`, and 0 for a position in no bucket.
+    Each of some random directions takes the hidden states and the items with the largest projections on it
+    into a bucket. A position's loss is the largest, over its buckets, of log(exp(s) + sum_c exp(s_c)) - s
+    with c the bucket's items other than the target: at most the full `ICELoss`, and 0 for a position in no
+    bucket.
 
     Args:
         catalog: the rows of the table that are items: slice(1, num_items + 1).
@@ -154,10 +155,10 @@ def largest_per_token(logits: Tensor, members: Tensor, items: Tensor, half: Tens
 class RECELoss(ItemLoss):
     """Reduced cross-entropy: softmax over the chunks of items nearest in a random hash.
 
-    Hidden states and items are hashed to the random direction they are nearest to, sorted by it and cut into equal
-    chunks; a state's loss is log(exp(s) + sum_c exp(s_c)) - s over the items c of its own and neighbouring chunks,
-    other than the target. With several rounds an item seen n times counts exp(s_c) / n each time, so that the loss
-    is at most the full `ICELoss`.
+    Hidden states and items are hashed to the random direction they are nearest to, sorted by it and cut
+    into equal chunks; a state's loss is log(exp(s) + sum_c exp(s_c)) - s over the items c of its own and
+    neighbouring chunks, other than the target. With several rounds an item seen n times counts exp(s_c) / n
+    each time, so that the loss is at most the full `ICELoss`.
 
     Args:
         catalog: the rows of the table that are items: slice(1, num_items + 1).

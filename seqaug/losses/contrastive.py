@@ -16,8 +16,8 @@ from seqaug.losses._tokens import Target, finish, gather_tokens
 class InfoNCELoss(ItemLoss):
     """InfoNCE with the batch as negatives: each vector must find its other view among 2 T - 1 others.
 
-    With z the 2 T real vectors of both views and z' the other view of z, a pair's loss is the mean over its two
-    vectors of log sum_{c != z} exp(z . c / temperature) - z . z' / temperature.
+    With z the 2 T real vectors of both views and z' the other view of z, a pair's loss is the mean over its
+    two vectors of log sum_{c != z} exp(z . c / temperature) - z . z' / temperature.
 
     Args:
         temperature: above 0. For the cosine similarity, normalise both views first.

@@ -24,8 +24,8 @@ class BCELoss(ItemLoss):
         hidden: (B, L, D) or packed (T, D) float.
         table: (R, D) float.
         target: (B, L) or (T,) ids, a `SoftTarget` of such ids, or vectors of the shape of hidden.
-        negatives: ids (K,), (B, K) or (B, L, K), for packed input (K,) or (T, K), vectors with one more axis D,
-            or the (ids, log_q) of a sampler, whose log_q this loss has no use for.
+        negatives: ids (K,), (B, K) or (B, L, K), for packed input (K,) or (T, K), vectors with one more
+            axis D, or the (ids, log_q) of a sampler, whose log_q this loss has no use for.
         weight: (B,) or (B, L), for packed input (T,); multiplies.
         valid: bool of the shape of the ids, ANDed with the target's own.
         output: () float32 (float64 for float64), (B, L) or (T,) for reduction "none".

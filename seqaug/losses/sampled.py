@@ -32,9 +32,9 @@ def without_hits(scores: Tensor, ids: Tensor | None, half: Tensor) -> Tensor:
 class SampledSoftmaxLoss(ItemLoss):
     """Softmax over the target and k sampled negatives.
 
-    loss = mean over real targets of log(exp(s) + sum_j exp(s_j - log(k * q_j))) - s, with s = h . e_y, s_j = h . e_j
-    and q_j the probability with which the sampler draws negative j. The correction is made where the sampler's
-    log_q is given; the target stays as it is. Negatives that equal the target are left out.
+    loss = mean over real targets of log(exp(s) + sum_j exp(s_j - log(k * q_j))) - s, with s = h . e_y, s_j
+    = h . e_j and q_j the probability with which the sampler draws negative j. The correction is made where
+    the sampler's log_q is given; the target stays as it is. Negatives that equal the target are left out.
 
     Args:
         reduction, denominator, ignore_index: see `ItemLoss`.
