@@ -26,10 +26,10 @@ MASK = V + 1
 ROWS = [
     (sa.Crop(0.5, 0.5), "keeps one window", 1),
     (sa.Mask(0.4, 0.4, mask_id=MASK), "puts the mask id in place of some items", 1),
-    (sa.Reorder(0.5, 0.5), "shuffles one window", 4),
+    (sa.Reorder(0.5, 0.5), "shuffles one window", 1),
     (sa.Substitute(0.4, 0.4, NEIGHBOURS), "puts similar items in place of some", 3),
-    (sa.Insert(0.25, 0.25, NEIGHBOURS), "puts similar items before some", 7),
-    (sa.Delete(0.4, 0.4), "removes some items and closes the gap", 4),
+    (sa.Insert(0.25, 0.25, NEIGHBOURS), "puts similar items before some", 6),
+    (sa.Delete(0.4, 0.4), "removes some items and closes the gap", 2),
 ]
 OLD = plt.get_cmap("viridis")
 
