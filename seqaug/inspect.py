@@ -32,9 +32,9 @@ def describe(edit: Edit, row: int, items: Tensor | None = None) -> str:
         >>> edit = sa.Reorder(0.6, 0.6).sample(items, generator=torch.Generator().manual_seed(0))
         >>> print(sa.inspect.describe(edit, 0, items))
         before  . 1 2 3 4 5
-        after   . 1 2 3 5 4
-                . = = = < >
-        rate 0.60; 5 real slots; 2 moved; 1 ahead of time
+        after   . 1 2 5 3 4
+                . = = < > >
+        rate 0.60; 5 real slots; 3 moved; 1 ahead of time
     """
     rows = edit.source.shape[0]
     if not 0 <= row < rows:

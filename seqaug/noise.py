@@ -43,7 +43,7 @@ class Noise:
     def keys(self) -> Tensor:
         """(B, L) int64 in [0, 2**63), uniform; their order and their low bits are two independent draws."""
         if self._keys is None:
-            self._keys = mixed_bits(rearrange(self.seeds, "b -> b 1") + self.distance * _STEP)
+            self._keys = mixed_bits((rearrange(self.seeds, "b -> b 1") + self.distance) * _STEP)
         return self._keys
 
     @property

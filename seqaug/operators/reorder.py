@@ -44,7 +44,7 @@ class Reorder(Operator):
         >>> import torch, seqaug as sa
         >>> reorder = sa.Reorder(0.8, 0.8)
         >>> reorder(torch.tensor([[0, 1, 2, 3, 4]]), generator=torch.Generator().manual_seed(1))
-        tensor([[0, 2, 1, 3, 4]])
+        tensor([[0, 3, 1, 2, 4]])
 
     Source: CL4SRec (Xie et al., 2022), eq. 7.
     """

@@ -28,7 +28,7 @@ class Compose(Members):
         >>> import torch, seqaug as sa
         >>> both = sa.Compose([sa.Crop(0.5, 0.5), sa.Mask(0.5, 0.5, mask_id=99)])
         >>> both(torch.tensor([[1, 2, 3, 4, 5, 6]]), generator=torch.Generator().manual_seed(0))
-        tensor([[ 0,  0,  0,  4,  5, 99]])
+        tensor([[ 0,  0,  0, 99,  5,  6]])
     """
 
     def __init__(self, operators: Sequence[Augmentation]) -> None:
