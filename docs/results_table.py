@@ -117,7 +117,7 @@ def machine(facts: Any) -> str:
         return str(facts)
     parts = [str(facts.get("gpu") or facts.get("cpu", "unknown"))]
     if "threads" in facts:
-        parts.append(f"{facts['threads']} threads")
+        parts.append(f"{facts['threads']} thread{'s' if facts['threads'] != 1 else ''}")
     if "torch" in facts:
         parts.append(f"torch {facts['torch']}")
     return ", ".join(parts)
