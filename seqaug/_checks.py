@@ -57,5 +57,7 @@ def check_items(items: object) -> None:
         )
     if items.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"items must be int64 or int32 ids, got items.dtype={items.dtype}: use items.long()")
-    if items.ndim != 2:
-        raise ValueError(f"items must have two axes (batch, slots), got items.shape={tuple(items.shape)}")
+    if items.ndim != 2 or items.shape[1] == 0:
+        raise ValueError(
+            f"items must be (batch, slots) with at least one slot, got items.shape={tuple(items.shape)}"
+        )

@@ -133,3 +133,18 @@ def test_cross_mixup_is_one_graph(over: str) -> None:
     torch.testing.assert_close(found, expected)
     torch.compile(step, fullgraph=True, backend="aot_eager")(hidden, valid).sum().backward()
     assert hidden.grad is not None and hidden.grad.shape == hidden.shape
+
+
+@pytest.mark.parametrize("name", ["Policy", "Insert", "TimeReorder"])
+def test_default_backend_makes_real_code(name: str) -> None:
+    """The backend that users get, at a width users have: it reasons about the ranges of integers, which others do not."""
+    operator, data = EVERYTHING[name](Layout()), make_batch(Layout(), [0, 1, 2, 30, 50], 50)
+    noise = operator.draw(data.items, torch.Generator().manual_seed(3))
+
+    def augment(items: Tensor, timestamps: Tensor) -> Tensor:
+        return operator.plan(items, noise, timestamps)(items)
+
+    compiled = torch.compile(own_code(augment, f"real {name}"), fullgraph=True)
+    assert torch.equal(compiled(data.items, data.timestamps), augment(data.items, data.timestamps))
+    drawn = torch.compile(operator, fullgraph=True)(data.items, timestamps=data.timestamps)
+    assert drawn.shape == data.items.shape

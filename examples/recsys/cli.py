@@ -97,6 +97,8 @@ def run(argv: Sequence[str], build_objective: Callable[[Dataset, Settings], nn.M
         run_systems(job, build_objective)
     except UsageError as error:
         return _fail(error)
+    except OSError as error:  # a full disk, a folder that went away: what was written before is whole
+        return _fail(UsageError(f"cannot go on: {error}; mend it and continue with --resume {job.out}"))
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
         print(f"\nstopped; continue with --resume {job.out}", file=sys.stderr)
         return 130

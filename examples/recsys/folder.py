@@ -7,7 +7,6 @@ import io
 import json
 import os
 import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,7 @@ from recsys.training import Fit
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a file next to ``path``, then move it there in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    part = Path(name)
+    part = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         write(part)
         os.replace(part, path)

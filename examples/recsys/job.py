@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,8 +156,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _check_new(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"expected --out to be a folder, got the file {path}")
+    above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not above.is_dir():
+        raise UsageError(f"expected --out to be a folder in a folder, got {path}, where {above} is a file")
+    if not os.access(above, os.W_OK):
+        raise UsageError(f"expected --out where files may be written, got {path}; choose another folder")
     if path.is_dir() and any(path.iterdir()):
         raise UsageError(
             f"expected --out to be a new or empty folder, got {path} with files in it; continue that run with "

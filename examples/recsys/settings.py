@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ LOSSES = ("ice", "ce", "bce", "focal")
 ENCODER_NAMES = ("sasrec", "gru4rec")
 WEIGHTINGS = ("none", "batch_sum", "row", "mean_one")
 REDUCTIONS = ("expected", "token", "row")
-DEVICES = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("32", "64", "bf16", "16")
 
 
@@ -140,22 +141,29 @@ def check(settings: Settings) -> Settings:
     choose("--reduction", settings.reduction, REDUCTIONS)
     choose("--precision", settings.precision, PRECISIONS)
     choose("--device", settings.device, DEVICES)
-    if settings.device in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise UsageError(f"expected a GPU for --device {settings.device}, got none; use --device cpu")
+    here = {
+        "gpu": torch.cuda.is_available(),
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not here.get(settings.device, True):
+        raise UsageError(f"expected a device of this machine, got device={settings.device}; use --device cpu")
     choose("--future", settings.future, ("keep", "mix"))
     choose("--pad-mix", settings.pad_mix, ("keep", "embedding"))
     for name, least in LEAST.items():
         value = getattr(settings, name)
         if value < least:
             raise UsageError(f"expected --{name.replace('_', '-')} of at least {least}, got {name}={value}")
+    if settings.seed >= 2**32:
+        raise UsageError(f"expected --seed below 2**32, got seed={settings.seed}")
     if min(settings.mixes) < 0:
         raise UsageError(
             f"expected --mixes P+F with P, F >= 0, got mixes={settings.mixes[0]}+{settings.mixes[1]}"
         )
-    if not settings.alpha > 0:
-        raise UsageError(f"expected --alpha above 0, got alpha={settings.alpha:g}")
-    if not settings.lr > 0:
-        raise UsageError(f"expected --lr above 0, got lr={settings.lr:g}")
+    if not 0 < settings.alpha < math.inf:
+        raise UsageError(f"expected --alpha above 0 and finite, got alpha={settings.alpha:g}")
+    if not 0 < settings.lr < math.inf:
+        raise UsageError(f"expected --lr above 0 and finite, got lr={settings.lr:g}")
     if not 0 <= settings.dropout < 1:
         raise UsageError(f"expected --dropout with 0 <= dropout < 1, got dropout={settings.dropout:g}")
     if settings.stages not in (1, 2):

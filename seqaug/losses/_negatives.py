@@ -37,10 +37,19 @@ def required(name: str, negatives: Negatives | None) -> Negatives:
     return negatives
 
 
+def kind(negatives: object) -> str:
+    """What was given, in a word or two."""
+    return (
+        f"{tuple(negatives.shape)} {negatives.dtype}"
+        if isinstance(negatives, Tensor)
+        else type(negatives).__name__
+    )
+
+
 def refuse(name: str, negatives: Negatives | None) -> None:
     if negatives is not None:
         raise ValueError(
-            f"{name} scores the whole catalog and takes no negatives, got negatives=: leave them out"
+            f"{name} scores the whole catalog and takes no negatives, got negatives={kind(negatives)}: leave them out"
         )
 
 

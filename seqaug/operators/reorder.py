@@ -31,8 +31,8 @@ def shuffled_window(inside: Tensor, order: Tensor) -> Tensor:
 class Reorder(Operator):
     """Shuffle a random contiguous window of floor(rate * n) items; its start is uniform on {0, ..., n - floor(rate * n)}.
 
-    A window of one item or none is left as it is. On short rows that is common: at rates from 0.2 to 0.7, 60 to 64 % of the
-    draws on the Amazon and Yelp data sets change nothing. Where something moved forward, ``edit.future`` says so.
+    A window of one item or none is left as it is: on short rows that is most draws. Where an item moved to an earlier slot,
+    ``edit.future`` says so. :func:`seqaug.inspect.summarize` counts both on a data set.
 
     Args:
         low: smallest rate, in [0, 1].

@@ -25,8 +25,8 @@ class Substitute(Operator):
         high: largest rate, in [low, 1].
         neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none.
         top: how many of the nearest to choose from, in 1..K.
-        exclude_row: never put in an item that the row already has. On Beauty 21.5 % of the nearest neighbours are in the
-            row and 5.7 % are the very target of their slot.
+        exclude_row: never put in an item that the row already has, as many nearest neighbours are: in a session of like
+            items the neighbour is often the very target of its slot (:func:`seqaug.inspect.summarize` counts how often).
         pad_id: the id of padding.
         side: where the padding is.
 
