@@ -49,6 +49,11 @@ def read_interactions(path: Path, name: str, columns: list[str] | None = None) -
             raise UsageError(
                 f"{path}: expected whole numbers or text in column {found[role]!r}, got dtype {frame[role].dtype}; cast it"
             )
+    kind = frame["timestamp"].dtype
+    if not (kind.is_numeric() or kind in (pl.String, pl.Date, pl.Datetime)):
+        raise UsageError(
+            f"{path}: expected numbers, dates or text in column {found['timestamp']!r}, got dtype {kind}; cast it"
+        )
     times = _times(frame["timestamp"])
     bad = (frame["user"].is_null() | frame["item"].is_null() | times.is_null()).arg_true()
     if len(bad):
