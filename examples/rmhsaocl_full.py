@@ -20,7 +20,7 @@ import seqaug as sa
 from recsys.cli import run
 from recsys.datasets import Dataset
 from recsys.encoders import Encoder
-from recsys.settings import Settings
+from recsys.settings import NEGATIVES, Settings
 from recsys.training import expected_targets
 
 
@@ -44,7 +44,8 @@ class HybridAugmentation(nn.Module):
         self.mixes = [sa.CrossMixup(settings.alpha, over="position")] * over_positions
         self.mixes += [sa.CrossMixup(settings.alpha, over="feature")] * over_features
         self.loss = build_loss(data, settings)
-        self.negatives = sa.UniformNegatives(data.num_items, k=settings.negatives, per="position")
+        usual, per = NEGATIVES.get(settings.loss, (1, "position"))
+        self.negatives = sa.UniformNegatives(data.num_items, k=settings.negatives or usual, per=per)
 
     def forward(
         self, encoder: Encoder, items: Tensor, target: Tensor, generator: torch.Generator | None = None
@@ -126,13 +127,15 @@ def build_loss(data: Dataset, settings: Settings) -> nn.Module:
     options: dict[str, Any] = {"reduction": "row" if settings.reduction == "row" else "token"}
     if settings.reduction == "expected":
         options["denominator"] = expected_targets(data, settings)
-    if settings.loss == "ice":
-        return sa.ICELoss(catalog=catalog, **options)
-    if settings.loss == "ce":
-        return sa.CELoss(catalog=catalog, **options)
-    if settings.loss == "focal":
-        return sa.FocalLoss(**options)
-    return sa.BCELoss(**options)
+    over_catalog = {
+        "ice": sa.ICELoss, "ce": sa.CELoss, "softmax-focal": sa.SoftmaxFocalLoss, "sce": sa.SCELoss, "rece": sa.RECELoss,
+    }  # fmt: skip
+    if settings.loss in over_catalog:
+        return over_catalog[settings.loss](catalog=catalog, **options)
+    if settings.loss == "gbce":
+        return sa.GBCELoss(num_items=data.num_items, **options)
+    sampled = {"bce": sa.BCELoss, "focal": sa.FocalLoss, "bpr": sa.BPRLoss, "sampled": sa.SampledSoftmaxLoss}
+    return sampled[settings.loss](**options)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from torch import nn
 from recsys.datasets import Dataset
 from recsys.errors import UsageError
 from recsys.job import plan
-from recsys.settings import SYSTEMS, Settings
+from recsys.settings import LOSSES, SYSTEMS, Settings
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,8 +46,10 @@ def parser() -> Parser:
     )
     p.add_argument("--quiet", action="store_true", help="print the final table only")
     step = p.add_argument_group("what a step scores")
-    step.add_argument("--loss", help="ice, ce, bce or focal, of the augmented system and its control")
-    step.add_argument("--negatives", type=int, help="sampled negatives per target (bce, focal)")
+    step.add_argument("--loss", help=f"of the augmented system and its control: {', '.join(LOSSES)}")
+    step.add_argument(
+        "--negatives", type=int, help="sampled negatives per target (default: as usual for the loss)"
+    )
     step.add_argument("--reduction", help="divide by the expected number of targets (expected), token or row")
     step.add_argument("--operators", type=_words, help="with commas: crop,mask,reorder,substitute")
     step.add_argument("--rate", type=_range, metavar="A-B", help="rate ~ Uniform(A, B), 0 <= A <= B <= 1")

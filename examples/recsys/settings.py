@@ -12,7 +12,12 @@ import torch
 from recsys.errors import UsageError, choose
 
 OPERATORS = ("crop", "mask", "reorder", "substitute")
-LOSSES = ("ice", "ce", "bce", "focal")
+# Sampled negatives of each loss that needs them, and what shares them: one per target as SASRec has it, 256 as gSASRec.
+NEGATIVES = {
+    "bce": (1, "position"), "focal": (1, "position"), "bpr": (1, "position"), "gbce": (256, "position"),
+    "sampled": (256, "row"),
+}  # fmt: skip
+LOSSES = ("ice", "ce", "softmax-focal", "sce", "rece", *NEGATIVES)
 ENCODER_NAMES = ("sasrec", "gru4rec")
 WEIGHTINGS = ("none", "batch_sum", "row", "mean_one")
 REDUCTIONS = ("expected", "token", "row")
@@ -28,7 +33,7 @@ class Settings:
     data: str = "shop"
     # what a step scores
     loss: str = "ice"
-    negatives: int = 1  # per target, for the losses that sample them
+    negatives: int = 0  # per target, for the losses that sample them; 0 = as many as is usual for the loss
     reduction: str = (
         "expected"  # divide by the expected number of targets per batch, their number, or row by row
     )
@@ -82,10 +87,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         "weighting": "batch_sum", "future": "mix", "pad_mix": "embedding",
     },
     "sasrec": {"loss": "bce", **PLAIN},
-    "sasrec-ice": {"loss": "ice", **PLAIN},
-    "sasrec-ce": {"loss": "ce", **PLAIN},
-    "sasrec-focal": {"loss": "focal", **PLAIN},
 }  # fmt: skip
+SYSTEMS |= {f"sasrec-{loss}": {"loss": loss, **PLAIN} for loss in LOSSES if loss != "bce"}
 
 # All three systems in a few minutes; its products are too small to share among threads.
 SHOP: dict[str, Any] = {"epochs": 60, "patience": 5, "threads": 1}
@@ -177,5 +180,5 @@ def check(settings: Settings) -> Settings:
 
 LEAST = {
     "views": 0, "epochs": 1, "patience": 1, "batch_size": 1, "max_length": 1, "dim": 1, "layers": 1, "heads": 1,
-    "negatives": 1, "seed": 0, "threads": 0, "devices": 1,
+    "negatives": 0, "seed": 0, "threads": 0, "devices": 1,
 }  # fmt: skip

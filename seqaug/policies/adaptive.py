@@ -25,6 +25,12 @@ class AdaptiveEdit(Edit):
 
     bucket: Tensor | None = None
 
+    def to(self, device: torch.device | str) -> AdaptiveEdit:
+        """The same edit on another device."""
+        plain = super().to(device)
+        bucket = None if self.bucket is None else self.bucket.to(device)
+        return AdaptiveEdit(plain.source, plain.replaced, plain.rate, plain.pad_id, plain.choice, bucket)
+
 
 class AdaptivePolicy(Members):
     """One operator per row, by weights that are learned for rows of each length from a reward.
@@ -62,6 +68,7 @@ class AdaptivePolicy(Members):
     value: Tensor
     mean: Tensor
     deviation: Tensor
+    seen: Tensor
     updates: Tensor
 
     def __init__(
@@ -94,6 +101,7 @@ class AdaptivePolicy(Members):
         self.register_buffer("value", torch.zeros(rows, len(self.members)))
         self.register_buffer("mean", torch.zeros(rows, 1))
         self.register_buffer("deviation", torch.zeros(rows, 1))
+        self.register_buffer("seen", torch.zeros(rows, 1, dtype=torch.bool))  # buckets that ever had a reward
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -151,13 +159,14 @@ class AdaptivePolicy(Members):
         total = ((known * reward) @ cell).view(rows, members)
         square = ((known * reward.square()) @ cell).view(rows, members)
 
-        seen = count.sum(1, keepdim=True).clamp(min=1)
-        keep = torch.where(self.updates == 0, 0.0, self.momentum)
-        mean = total.sum(1, keepdim=True) / seen
-        deviation = (square.sum(1, keepdim=True) / seen - mean.square()).clamp(min=0).sqrt()
-        had = count.sum(1, keepdim=True) > 0
+        among = count.sum(1, keepdim=True)
+        had = among > 0
+        keep = torch.where(self.seen, self.momentum, 0.0)  # the first rewards of a bucket are all it knows
+        mean = total.sum(1, keepdim=True) / among.clamp(min=1)
+        deviation = (square.sum(1, keepdim=True) / among.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
         self.mean.copy_(torch.where(had, keep * self.mean + (1 - keep) * mean, self.mean))
         self.deviation.copy_(torch.where(had, keep * self.deviation + (1 - keep) * deviation, self.deviation))
+        self.seen.logical_or_(had)
         gain = (total / count.clamp(min=1) - self.mean) / self.deviation.clamp(min=1e-12)
         self.value.copy_(
             torch.where(count > 0, self.momentum * self.value + (1 - self.momentum) * gain, self.value)
