@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import seqaug as sa
+from recsys.batches import Batch
 from recsys.cli import run
 from recsys.datasets import Dataset
 from recsys.encoders import Encoder
@@ -48,8 +49,9 @@ class HybridAugmentation(nn.Module):
         self.negatives = sa.UniformNegatives(data.num_items, k=settings.negatives or usual, per=per)
 
     def forward(
-        self, encoder: Encoder, items: Tensor, target: Tensor, generator: torch.Generator | None = None
+        self, encoder: Encoder, batch: Batch, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
+        items, target = batch.items, batch.target
         table = encoder.item_embedding
         valid = items > 0
         own = table(items)  # line 3: (rows, slots, features)

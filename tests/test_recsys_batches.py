@@ -30,15 +30,23 @@ def test_leave_one_out():
 
 def test_every_row_once_with_its_targets():
     items, target = training_pairs(SHOP, 50)
-    found = [pair for batch in TrainBatches(items, target, 64, seed=3) for pair in pairs_of(*batch)]
+    found = [
+        pair
+        for batch in TrainBatches(items, target, 64, seed=3)
+        for pair in pairs_of(batch.items, batch.target)
+    ]
     assert sorted(found) == sorted(pairs_of(items, target))
+    assert all(
+        torch.equal(items[batch.rows, -batch.items.shape[1] :], batch.items)
+        for batch in TrainBatches(items, target, 64, seed=3)
+    )
 
 
 def test_batches_are_trimmed_and_of_like_length():
     items, target = training_pairs(SHOP, 50)
-    slots = sum(batch.numel() for batch, _ in TrainBatches(items, target, 64, seed=0))
+    slots = sum(batch.items.numel() for batch in TrainBatches(items, target, 64, seed=0))
     real = int((items > 0).sum())
-    assert all((batch[:, 0] > 0).any() for batch, _ in TrainBatches(items, target, 64, seed=0))
+    assert all((batch.items[:, 0] > 0).any() for batch in TrainBatches(items, target, 64, seed=0))
     assert real / slots > 0.8
     assert real / items.numel() < 0.2
 
@@ -46,16 +54,16 @@ def test_batches_are_trimmed_and_of_like_length():
 def test_the_seed_decides_the_order():
     items, target = training_pairs(SHOP, 50)
     one, same, other = (list(TrainBatches(items, target, 64, seed)) for seed in (1, 1, 2))
-    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(one, same, strict=True))
-    assert any(a.shape != b.shape or not torch.equal(a, b) for (a, _), (b, _) in zip(one, other, strict=True))
+    assert all(torch.equal(a.items, b.items) for a, b in zip(one, same, strict=True))
+    assert any(not torch.equal(a.items, b.items) for a, b in zip(one, other, strict=True))
 
 
 def test_devices_share_the_batches():
     items, target = training_pairs(SHOP, 50)
     shares = [list(TrainBatches(items, target, 64, 0, rank, 2)) for rank in range(2)]
     assert len(shares[0]) == len(shares[1]) == len(TrainBatches(items, target, 64, 0, 0, 2)) == 4
-    assert not set(map(str, (b.tolist() for b, _ in shares[0]))) & set(
-        map(str, (b.tolist() for b, _ in shares[1]))
+    assert not set(map(str, (b.items.tolist() for b in shares[0]))) & set(
+        map(str, (b.items.tolist() for b in shares[1]))
     )
     held = held_out(SHOP, "test", 50)
     rows = torch.cat([rows for rank in range(3) for rows, *_ in HeldBatches(held, 64, rank, 3)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,9 +12,17 @@ from torch import Tensor
 from recsys.datasets import Held
 
 
+class Batch(NamedTuple):
+    """Training rows of like length, trimmed to the longest."""
+
+    rows: Tensor  # (rows,) which of the training rows these are
+    items: Tensor  # (rows, slots) left-padded ids
+    target: Tensor  # (rows, slots) the item after each slot, 0 where there is none
+
+
 @dataclass(frozen=True)
 class TrainBatches:
-    """One epoch of (items, target) batches (rows, longest row of the batch), the same for the same ``seed``.
+    """One epoch of batches, the same for the same ``seed``.
 
     Rows are shuffled, sorted by length and cut into batches, and the batches are shuffled. With several devices
     each takes every ``world``-th batch.
@@ -29,7 +38,7 @@ class TrainBatches:
     def __len__(self) -> int:
         return -(-len(self.items) // self.batch_size) // self.world
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(self.seed)
         lengths = (self.items > 0).sum(1)
         order = torch.randperm(len(self.items), generator=generator)
@@ -39,7 +48,7 @@ class TrainBatches:
         for number in mine.tolist():
             rows = batches[number]
             longest = int(lengths[rows].max())
-            yield self.items[rows, -longest:], self.target[rows, -longest:]
+            yield Batch(rows, self.items[rows, -longest:], self.target[rows, -longest:])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from recsys.batches import HeldBatches, TrainBatches
+from recsys.batches import Batch, HeldBatches, TrainBatches
 from recsys.datasets import Dataset, Held, held_out, training_pairs
 from recsys.encoders import ENCODERS, Encoder
 from recsys.evaluation import metrics, ranks
@@ -50,8 +50,8 @@ class Data(L.LightningDataModule):
 class Recommender(L.LightningModule):
     """An encoder trained on an objective and ranked against the whole catalog.
 
-    The objective is what a system is: called with (encoder, items, target, generator=) it returns the named losses of
-    one batch, whose sum is minimised.
+    The objective is what a system is: called with (encoder, batch, generator=) it returns the named losses of one
+    batch, whose sum is minimised.
     """
 
     def __init__(self, encoder: Encoder, objective: nn.Module, settings: Settings, users: int) -> None:
@@ -74,9 +74,8 @@ class Recommender(L.LightningModule):
         self.generator = torch.Generator(self.device).manual_seed(seed + 1)
         self.parts, self.steps = {}, 0
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        items, target = batch
-        losses = self.objective(self.encoder, items, target, generator=self.generator)
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        losses = self.objective(self.encoder, batch, generator=self.generator)
         self.steps += 1
         for name, value in losses.items():
             self.parts[name] = self.parts.get(name, 0) + value.detach()
