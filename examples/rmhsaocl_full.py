@@ -19,8 +19,9 @@ from torch import Tensor, nn
 import seqaug as sa
 from recsys.batches import Batch
 from recsys.cli import run
-from recsys.datasets import Dataset
+from recsys.datasets import Dataset, trainable
 from recsys.encoders import Encoder
+from recsys.progress import Progress
 from recsys.settings import NEGATIVES, Settings
 from recsys.training import expected_targets
 
@@ -34,8 +35,9 @@ class HybridAugmentation(nn.Module):
     def __init__(self, data: Dataset, settings: Settings) -> None:
         super().__init__()
         self.views = settings.views
+        policy = build_policy(data, settings)
         self.mixup = sa.MixupOp(
-            build_policy(data, settings),
+            policy,
             alpha=settings.alpha,
             weighting=settings.weighting,
             future=settings.future,
@@ -45,6 +47,10 @@ class HybridAugmentation(nn.Module):
         self.mixes = [sa.CrossMixup(settings.alpha, over="position")] * over_positions
         self.mixes += [sa.CrossMixup(settings.alpha, over="feature")] * over_features
         self.loss = build_loss(data, settings)
+        self.progress: Progress | None = None
+        if isinstance(policy, sa.AdaptivePolicy):
+            self.progress = Progress(policy, len(trainable(data)), settings.views)
+            self.row_loss = sa.CELoss(catalog=slice(1, data.num_items + 1), reduction="none")
         usual, per = NEGATIVES.get(settings.loss, (1, "position"))
         self.negatives = sa.UniformNegatives(data.num_items, k=settings.negatives or usual, per=per)
 
@@ -69,6 +75,10 @@ class HybridAugmentation(nn.Module):
         if self.loss.needs_negatives:
             sampled["negatives"] = self.negatives.sample(target, history=items, generator=generator)
         losses = {"rec": self.loss(hidden, table.weight, target, **sampled)}
+        if self.progress is not None:
+            with torch.no_grad():
+                newest = self.row_loss(hidden[:, -1:], table.weight, target[:, -1:]).squeeze(1)
+            self.progress.update(batch.rows, newest, [mix.edit for mix in mixed])
         if views:
             losses["ssa"] = torch.stack(
                 [
@@ -103,8 +113,8 @@ class HybridAugmentation(nn.Module):
         return self.loss(pair(hidden), table, pair(table[target]), valid=valid, **sampled)
 
 
-def build_policy(data: Dataset, settings: Settings) -> sa.Policy:
-    """One of the operators per row, each as likely."""
+def build_policy(data: Dataset, settings: Settings) -> sa.Augmentation:
+    """One of the operators per row, each as likely or by what it has brought so far."""
     low, high = settings.rate
     build = {
         "crop": lambda: sa.Crop(low, high),
@@ -112,7 +122,10 @@ def build_policy(data: Dataset, settings: Settings) -> sa.Policy:
         "reorder": lambda: sa.Reorder(low, high),
         "substitute": lambda: sa.Substitute(low, high, similar_items(data)),
     }
-    return sa.Policy([build[name]() for name in settings.operators])
+    operators = [build[name]() for name in settings.operators]
+    return (
+        sa.AdaptivePolicy(operators, momentum=0.99) if settings.policy == "adaptive" else sa.Policy(operators)
+    )
 
 
 def similar_items(data: Dataset) -> sa.ItemSimilarity:

@@ -1,6 +1,7 @@
 """The main job from the command line to the run folder."""
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -15,8 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import seqaug as sa
 from recsys import machine
 from recsys.cli import run
+from recsys.progress import Progress
 from recsys.shop import generate
 from rmhsaocl_full import HybridAugmentation
 
@@ -95,6 +98,48 @@ def test_a_run_and_what_it_leaves(data, tmp_path, capsys):
 
     assert job("--data", data, "--out", out) == 2  # not over a run
     assert "--resume" in capsys.readouterr().err
+
+
+def test_a_policy_that_learns(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert (
+        job(
+            "--data",
+            data,
+            "--policy",
+            "adaptive",
+            "--system",
+            "rmhsaocl",
+            "--epochs",
+            3,
+            "--out",
+            out,
+            *SMALL,
+        )
+        == 0
+    )
+    said = capsys.readouterr().out
+    assert "operators drawn for rows of so many items:" in said
+    weights = result(out / "rmhsaocl")["operator_weights"]
+    assert list(weights) == ["1-3", "4-6", "7-12", "13-24", "25 and more"]
+    for shares in weights.values():
+        assert list(shares) == ["Crop", "Mask", "Reorder", "Substitute"]
+        assert sum(shares.values()) == pytest.approx(1)
+    assert (out / "rmhsaocl" / "operators.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rewards_come_one_visit_late():
+    policy = sa.AdaptivePolicy([sa.Mask(0.5, 0.5, mask_id=9), sa.Crop(0.5, 0.5)], buckets=(), warmup=0)
+    progress, rows = Progress(policy, rows=3, views=1), torch.tensor([2, 0])
+    items = torch.tensor([[1, 2], [3, 4]])
+    first = policy.sample(items)
+    first = dataclasses.replace(first, choice=torch.tensor([0, 1]))
+    progress.update(rows, torch.tensor([5.0, 5.0]), [first])
+    assert torch.equal(policy.value, torch.zeros(1, 2))  # nothing to compare with yet
+    progress.update(rows, torch.tensor([1.0, 4.0]), [dataclasses.replace(first, choice=torch.tensor([1, 0]))])
+    assert policy.value[0, 0] > 0 > policy.value[0, 1]  # the mask made the loss fall by 4, the crop by 1
+    assert progress.loss.isnan().tolist() == [False, True, False]
+    assert progress.choice.tolist() == [[0, 0, 1]]
 
 
 def test_a_killed_run_ends_with_the_same_numbers(data, tmp_path):
@@ -270,6 +315,7 @@ BAD = [
     (["--mixes", "1+2+3"], "got '1+2+3'"),
     (["--epochs", "0"], "expected --epochs of at least 1, got epochs=0"),
     (["--dim", "10", "--heads", "3"], "got dim=10, heads=3"),
+    (["--policy", "adaptative"], "did you mean 'adaptive'?"),
     (["--loss", "icee"], "did you mean 'ice'?"),
     (["--encoder", "bert"], "one of sasrec, gru4rec, got 'bert'"),
     (["--precision", "8"], "one of 32, 64, bf16, 16, got '8'"),

@@ -70,11 +70,16 @@ class Held:
     seen: Tensor
 
 
+def trainable(data: Dataset) -> list[list[int]]:
+    """Training rows with an input and a target at least, in order: what ``Batch.rows`` counts."""
+    return [row for row in data.training_rows() if len(row) > 1]
+
+
 def training_pairs(data: Dataset, length: int) -> tuple[Tensor, Tensor]:
     """Inputs and next-item targets (rows, length) of every row with at least one of them, left-padded."""
     import seqaug as sa
 
-    rows = [row for row in data.training_rows() if len(row) > 1]
+    rows = trainable(data)
     if not rows:
         raise UsageError(
             f"expected a user with at least {MIN_ITEMS + 1} items to train on, got none in {data.name}"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import seqaug as sa
 from recsys.evaluation import CUTOFFS, PROTOCOL, gains, hits, paired_t_test
 from recsys.folder import write_atomic
 
@@ -83,6 +84,48 @@ def comparison_line(test: dict[str, Any]) -> str:
         f"{name} {test[name]['difference']:+.4f} (p = {test[name]['p']:.2g})" for name in ("HR@10", "NDCG@10")
     ]
     return f"{test['first']} - {test['second']}: {', '.join(parts)}, paired t-test over users"
+
+
+def operator_weights(policy: sa.AdaptivePolicy) -> dict[str, dict[str, float]]:
+    """What a policy has learned: the probability of each operator for rows of each bucket of lengths."""
+    edges = [1, *(bound + 1 for bound in policy.buckets)]
+    ends = [*policy.buckets, None]
+    buckets = [f"{low}-{high}" if high else f"{low} and more" for low, high in zip(edges, ends, strict=True)]
+    names = [type(operator).__name__ for operator in policy.operators]
+    return {
+        bucket: dict(zip(names, row, strict=True))
+        for bucket, row in zip(buckets, policy.weights.tolist(), strict=True)
+    }
+
+
+def operator_table(weights: dict[str, dict[str, float]]) -> str:
+    lines = ["operators drawn for rows of so many items:"]
+    for bucket, row in weights.items():
+        shares = ", ".join(f"{name} {share:.2f}" for name, share in row.items())
+        lines.append(f"  {bucket:12} {shares}")
+    return "\n".join(lines)
+
+
+def draw_operator_weights(path: Path, weights: dict[str, dict[str, float]]) -> None:
+    """The same as a picture: one group of bars per bucket of lengths."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 3.2), layout="constrained")
+    names = list(next(iter(weights.values())))
+    for number, name in enumerate(names):
+        places = [group + (number - (len(names) - 1) / 2) * 0.8 / len(names) for group in range(len(weights))]
+        axes.bar(places, [row[name] for row in weights.values()], width=0.8 / len(names), label=name)
+    axes.axhline(1 / len(names), color="0.5", linewidth=0.8, linestyle="--")
+    axes.set_xticks(range(len(weights)), list(weights))
+    axes.set_xlabel("items of the row")
+    axes.set_ylabel("probability of the operator")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, ncols=len(names))
+    write_atomic(path, lambda part: figure.savefig(part, dpi=150))
+    pyplot.close(figure)
 
 
 def draw_curves(path: Path, histories: dict[str, list[dict[str, float]]]) -> None:

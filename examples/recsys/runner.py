@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import seqaug as sa
 from recsys import folder as files
 from recsys import machine, report
 from recsys.console import Console, MetricsFile, say
@@ -74,13 +75,19 @@ def train_one(
     parameters = sum(weight.numel() for weight in encoder.parameters())
     say(f"\n{name}: {describe(settings)}; {parameters:,} parameters", job.quiet)
     history = History()
+    objective = build_objective(job.dataset, settings)
     fitted = fit(
-        job.dataset, settings, build_objective(job.dataset, settings), folder / "checkpoints",
+        job.dataset, settings, objective, folder / "checkpoints",
         history=history,
         start_from=start_from,
         callbacks=[Console(history, name, job.quiet), MetricsFile(history, folder)],
         loggers=loggers(folder),
     )  # fmt: skip
+    learned = [module for module in objective.modules() if isinstance(module, sa.AdaptivePolicy)]
+    for policy in learned:
+        extra["operator_weights"] = report.operator_weights(policy)
+        report.draw_operator_weights(folder / "operators.png", extra["operator_weights"])
+        say(report.operator_table(extra["operator_weights"]), job.quiet)
     files.save_fit(folder, fitted, settings, facts, extra)
 
 

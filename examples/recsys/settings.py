@@ -19,6 +19,7 @@ NEGATIVES = {
 }  # fmt: skip
 LOSSES = ("ice", "ce", "softmax-focal", "sce", "rece", *NEGATIVES)
 ENCODER_NAMES = ("sasrec", "gru4rec")
+POLICIES = ("uniform", "adaptive")
 WEIGHTINGS = ("none", "batch_sum", "row", "mean_one")
 REDUCTIONS = ("expected", "token", "row")
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -38,6 +39,7 @@ class Settings:
         "expected"  # divide by the expected number of targets per batch, their number, or row by row
     )
     operators: tuple[str, ...] = OPERATORS
+    policy: str = "uniform"  # each operator as likely, or by what it has brought to rows of the same length
     rate: tuple[float, float] = (0.2, 0.7)
     alpha: float = 0.4
     views: int = 1
@@ -103,7 +105,18 @@ PAPER_DATA: dict[str, dict[str, Any]] = {  # alpha, rate and dropout of the seco
     "Yelp": {"alpha": 0.5, "rate": (0.2, 0.5), "dropout": 0.1},
     "Home": {"alpha": 0.5, "rate": (0.3, 0.7), "dropout": 0.05},
 }
-AUGMENTATION = ("operators", "rate", "alpha", "views", "mixes", "weighting", "future", "pad_mix", "stages")
+AUGMENTATION = (
+    "operators",
+    "policy",
+    "rate",
+    "alpha",
+    "views",
+    "mixes",
+    "weighting",
+    "future",
+    "pad_mix",
+    "stages",
+)
 
 
 def resolve(system: str, given: dict[str, Any], paper: bool, data_name: str) -> Settings:
@@ -135,6 +148,7 @@ def check(settings: Settings) -> Settings:
         raise UsageError(f"expected --operators with at least one of {', '.join(OPERATORS)}, got none")
     for name in settings.operators:
         choose("--operators", name, OPERATORS)
+    choose("--policy", settings.policy, POLICIES)
     low, high = settings.rate
     if not 0 <= low <= high <= 1:
         raise UsageError(f"expected --rate A-B with 0 <= A <= B <= 1, got rate={low:g}-{high:g}")
