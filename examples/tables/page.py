@@ -1,0 +1,254 @@
+"""The page of tables: the paper's figures, ours, the difference and how sure it is; Fig. 6 as a plot."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recsys.datasets import Dataset
+from recsys.evaluation import PROTOCOL, gains, hits, paired_t_test
+from recsys.folder import write_atomic
+from tables.runs import Run, control
+
+DATA = ("Beauty", "Sports", "Yelp")
+FIGURES: dict[str, Callable[[Tensor, int], Tensor]] = {"HR@10": hits, "NDCG@10": gains}
+# Rows of the paper's tables, by the name of the run.
+PAPER_ROWS = {
+    "table2": {"sasrec-paper": "SASRec", "basrec-paper": "BASRec", "rmhsaocl-paper": "RM-HSAOCL"},
+    "table3": {
+        "rmhsaocl-paper": "full", "rmhsaocl-paper-crop": "-Crop", "rmhsaocl-paper-mask": "-Mask",
+        "rmhsaocl-paper-both": "-Crop-Mask",
+    },
+    "table4": {
+        "rmhsaocl-paper": "ICE", "rmhsaocl-paper-bce": "BCE", "rmhsaocl-paper-ce": "CE", "rmhsaocl-paper-focal": "Focal",
+    },
+}  # fmt: skip
+
+
+class Row:
+    """All seeds of one row on one data set that have been run."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        self.runs = runs
+        self.done = [(run, result) for run in runs if (result := run.result()) is not None]
+
+    @property
+    def first(self) -> Run:
+        return self.runs[0]
+
+    def figures(self, name: str) -> list[float]:
+        return [result["test"][name] for _, result in self.done]
+
+    def per_user(self, of: Callable[[Tensor, int], Tensor]) -> Tensor | None:
+        """(users,) mean over the seeds."""
+        ranks = [run.ranks() for run, _ in self.done]
+        found = [rank for rank in ranks if rank is not None]
+        return (
+            torch.stack([of(rank, 10) for rank in found]).mean(0)
+            if found and len(found) == len(ranks)
+            else None
+        )
+
+    def text(self, name: str) -> str:
+        values = self.figures(name)
+        mean = f"{statistics.fmean(values):.4f}"
+        return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+
+
+def rows_of(runs: list[Run], table: str, data: str) -> list[Row]:
+    """Rows of a table in the order of ``runs.txt``, seeds together."""
+    names: dict[str, list[Run]] = {}
+    for run in runs:
+        if table in run.tables and run.data == data:
+            names.setdefault(run.name, []).append(run)
+    return [Row(same) for same in names.values()]
+
+
+def p_value(one: Row, other: Row, name: str) -> float | None:
+    """Two-sided p of the paired t-test over users."""
+    first, second = one.per_user(FIGURES[name]), other.per_user(FIGURES[name])
+    return None if first is None or second is None else paired_t_test(first, second)[1]
+
+
+def verdict(row: Row, published: float, name: str) -> str:
+    """Above or below, if our figure is more than two standard errors (over users) away, else equal."""
+    ours, per_user = statistics.fmean(row.figures(name)), row.per_user(FIGURES[name])
+    if per_user is None:
+        return "above" if ours > published else "below"
+    error = per_user.std().item() / math.sqrt(len(per_user))
+    return "equal" if abs(ours - published) <= 2 * error else "above" if ours > published else "below"
+
+
+def table1(published: dict[str, Any], ours: dict[str, Dataset]) -> list[str]:
+    """Statistics of the data sets."""
+    lines = ["| data | | users | items | actions | mean length |", "|---|---|---:|---:|---:|---:|"]
+    for name, paper in published["table1"].items():
+        lines.append(
+            f"| {name} | paper | {paper['users']:,} | {paper['items']:,} | {paper['actions']:,} | {paper['length']} |"
+        )
+        if name in ours:
+            rows = ours[name].rows
+            actions = sum(map(len, rows))
+            lines.append(
+                f"| | ours | {len(rows):,} | {ours[name].num_items:,} | {actions:,} | {actions / len(rows):.1f} |"
+            )
+    return lines
+
+
+def compared(runs: list[Run], table: str, published: dict[str, Any], against: str | None) -> list[str]:
+    """One table: the paper's figure and ours, the difference, and p against a row or, without one, each row's control."""
+    lines = [
+        "| data | row | HR@10 paper | ours | difference | p | NDCG@10 paper | ours | difference | p | |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for data in DATA:
+        rows = rows_of(runs, table, data)
+        for row in rows:
+            paper = (
+                published.get(table, {}).get(data, {}).get(PAPER_ROWS.get(table, {}).get(row.first.name, ""))
+            )
+            other = reference(row, rows, runs, against)
+            cells, words = [], []
+            for number, name in enumerate(FIGURES):
+                theirs = None if paper is None else paper[number]
+                cells.append("" if theirs is None else f"{theirs:.4f}")
+                if not row.done:
+                    cells += ["not run", "", ""]
+                    continue
+                cells.append(row.text(name))
+                ours = statistics.fmean(row.figures(name))
+                cells.append("" if theirs is None else f"{ours - theirs:+.4f}")
+                p = None if other is None or not other.done else p_value(row, other, name)
+                cells.append("" if p is None else f"{p:.2g}")
+                if theirs is not None:
+                    words.append(verdict(row, theirs, name))
+            said = " / ".join(words) if len(set(words)) > 1 else "".join(words[:1])
+            lines.append(f"| {data} | {row.first.shown} | " + " | ".join(cells) + f" | {said} |")
+    return lines
+
+
+def reference(row: Row, rows: list[Row], runs: list[Run], against: str | None) -> Row | None:
+    """The row that a p-value compares with."""
+    if against is not None:
+        return next((other for other in rows if other.first.name == against and other is not row), None)
+    before = control(row.first, runs)
+    if before is None:
+        return None
+    seeds = [run.seed for run, _ in row.done]
+    return Row(
+        [run for run in runs if run.name == before.name and run.data == before.data and run.seed in seeds]
+    )
+
+
+def not_run(runs: list[Run]) -> list[str]:
+    """What has not been run yet, each with its command."""
+    waiting = [run for run in runs if run.result() is None]
+    if not waiting:
+        return ["Every run of `examples/tables/runs.txt` is there."]
+    return [
+        f"{len(waiting)} of {len(runs)} runs are not there yet; each is resumable:",
+        "",
+        *(f"* `python examples/paper_tables.py --only {run.key}`" for run in waiting),
+    ]
+
+
+def draw_fig6(runs: list[Run], path: Path) -> bool:
+    """Fig. 6: figures over alpha, with the standard error over users, or over seeds where there are several."""
+    rows = [row for row in rows_of(runs, "fig6", "Beauty") if row.done]
+    if len(rows) < 2:
+        return False
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows.sort(key=lambda row: row.first.settings.alpha)
+    figure, axes = pyplot.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+    for axis, (name, of) in zip(axes, FIGURES.items(), strict=True):
+        errors = []
+        for row in rows:
+            values, users = row.figures(name), row.per_user(of)
+            by_users = 0.0 if users is None else users.std().item() / math.sqrt(len(users))
+            errors.append(statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else by_users)
+        axis.errorbar(
+            [row.first.settings.alpha for row in rows],
+            [statistics.fmean(row.figures(name)) for row in rows],
+            yerr=errors, marker="o", capsize=3,
+        )  # fmt: skip
+        axis.set_xlabel("alpha")
+        axis.set_ylabel(f"test {name}")
+        axis.spines[["top", "right"]].set_visible(False)
+    write_atomic(path, lambda part: figure.savefig(part, dpi=150))
+    pyplot.close(figure)
+    return True
+
+
+def page(runs: list[Run], published: dict[str, Any], ours: dict[str, Dataset], picture: str | None) -> str:
+    """The whole page as Markdown."""
+    picture_lines = [f"![Test figures over alpha]({picture})"] if picture else ["Not run yet."]
+    best = [
+        f"* {data}: {found['figures'][0]:.4f} / {found['figures'][1]:.4f} ({found['system']})"
+        for data, found in published["elsewhere"].items()
+    ]
+    parts = [
+        "# The paper's tables",
+        "",
+        "Made by `python examples/paper_tables.py --draw` out of `docs/results/*.json` and the runs named in",
+        "`examples/tables/runs.txt`. Without `--draw` the same command runs what is missing first.",
+        "",
+        f"Protocol: leave-one-out; {PROTOCOL}; the epoch is chosen on validation. Figures are HR@10 and NDCG@10 on test.",
+        "*p* is the two-sided p-value of a paired t-test over users (means over seeds where there are several).",
+        "The last column says where we are: *equal* is within two standard errors over users.",
+        "",
+        "## Table I: the data",
+        "",
+        *table1(published, ours),
+        "",
+        "## Table II: systems, with the paper's settings",
+        "",
+        "*p* is against the row's control: the same encoder, loss and schedule without augmentation.",
+        "",
+        *compared(runs, "table2", published, None),
+        "",
+        "## The recipe, and its control",
+        "",
+        "*p* is against the control. Best published elsewhere on the same files, ids only:",
+        "",
+        *best,
+        "",
+        *compared(runs, "recipe", published, None),
+        "",
+        "## Table III: operators taken away",
+        "",
+        "*p* is against the full system.",
+        "",
+        *compared(runs, "table3", published, "rmhsaocl-paper"),
+        "",
+        "## Table IV: other losses",
+        "",
+        "*p* is against ICE.",
+        "",
+        *compared(runs, "table4", published, "rmhsaocl-paper"),
+        "",
+        "## Fig. 6: alpha, on Beauty",
+        "",
+        *picture_lines,
+        "",
+        "## Losses without augmentation, on Beauty",
+        "",
+        "The encoder and schedule of the recipe; only the loss differs.",
+        "",
+        *compared(runs, "losses", published, None),
+        "",
+        "## Not run yet",
+        "",
+        *not_run(runs),
+        "",
+    ]
+    return "\n".join(parts)
