@@ -5,6 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 from seqaug import functional, inspect
 from seqaug.crossmix import CrossMixup, Pair
 from seqaug.edit import Edit
+from seqaug.expand import Expansion, prefixes, windows
+from seqaug.feature_mask import DroppedFeatures, FeatureMask
 from seqaug.losses import (
     BCELoss,
     BPRLoss,
@@ -34,9 +36,19 @@ from seqaug.operators import (
     TimeMask,
     TimeReorder,
     TimeSubstitute,
+    gap_variance,
 )
 from seqaug.padding import check_batch, lengths, pad_sequences
-from seqaug.policies import AdaptivePolicy, Compose, LengthPolicy, Maybe, Policy, SomeOf
+from seqaug.policies import (
+    AdaptivePolicy,
+    Compose,
+    EachOnce,
+    LengthPolicy,
+    Maybe,
+    Policy,
+    SomeOf,
+    VariancePolicy,
+)
 from seqaug.similarity import ItemSimilarity
 from seqaug.soft_target import SoftTarget
 
@@ -55,7 +67,11 @@ __all__ = [
     "Crop",
     "CrossMixup",
     "Delete",
+    "DroppedFeatures",
+    "EachOnce",
     "Edit",
+    "Expansion",
+    "FeatureMask",
     "FocalLoss",
     "GBCELoss",
     "ICELoss",
@@ -88,9 +104,13 @@ __all__ = [
     "TimeReorder",
     "TimeSubstitute",
     "UniformNegatives",
+    "VariancePolicy",
     "check_batch",
     "functional",
+    "gap_variance",
     "inspect",
     "lengths",
     "pad_sequences",
+    "prefixes",
+    "windows",
 ]

@@ -146,7 +146,44 @@ class MixupOp(nn.Module):
         Returns:
             A :class:`Mix`.
         """
-        edit = self.operator.sample(items, timestamps=timestamps, generator=generator)
+        return self.mix_of(
+            self.operator.sample(items, timestamps=timestamps, generator=generator), items, generator
+        )
+
+    def sample_views(
+        self,
+        items: Tensor,
+        views: int,
+        *,
+        timestamps: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> list[Mix]:
+        """Draw several views of one batch, each with mixing weights of its own; with :class:`~seqaug.EachOnce` inside, of each
+        operator once per row.
+
+        Args:
+            items: (B, L) int64 or int32 ids. Not written to.
+            views: how many, at least 1.
+            timestamps: as in :meth:`sample`.
+            generator: as in :meth:`sample`.
+
+        Returns:
+            A list of ``views`` mixes.
+        """
+        edits = self.operator.sample_views(items, views, timestamps=timestamps, generator=generator)
+        return [self.mix_of(edit, items, generator) for edit in edits]
+
+    def mix_of(self, edit: Edit, items: Tensor, generator: torch.Generator | None = None) -> Mix:
+        """A mix with a given view: only lam is drawn.
+
+        Args:
+            edit: sampled on ``items``.
+            items: (B, L) int64 or int32 ids.
+            generator: as in :meth:`sample`.
+
+        Returns:
+            A :class:`Mix`.
+        """
         lam = draw_beta(self.alpha, (items.shape[0],), items.device, generator)
         mixed = items != self.operator.pad_id
         if self.pad_mix == "keep":

@@ -58,20 +58,25 @@ class Noise:
         """The same noise with the slots in another order."""
         return Noise(self.rate, self.start, self.seeds, self.distance, order)
 
-    def pick(self, counts: Tensor) -> Tensor:
+    @property
+    def bits(self) -> Tensor:
+        """(B, L) int64 in [0, 2**31), uniform and independent of the order."""
+        return self.keys & ((1 << _BITS) - 1)
+
+    def pick(self, counts: Tensor | int) -> Tensor:
         """One of ``counts`` alternatives per slot, uniformly.
 
         Args:
-            counts: (B, L) int64 in [1, 2**31).
+            counts: (B, L) int64 in [1, 2**31), or one number for all.
 
         Returns:
             (B, L) int64 in [0, counts).
         """
-        return ((self.keys & ((1 << _BITS) - 1)) * counts) >> _BITS
+        return (self.bits * counts) >> _BITS
 
     def uniform(self) -> Tensor:
         """(B, L) float64 in [0, 1), from the same bits as :meth:`pick`."""
-        return (self.keys & ((1 << _BITS) - 1)).to(torch.float64) / (1 << _BITS)
+        return self.bits.to(torch.float64) / (1 << _BITS)
 
 
 def draw_noise(items: Tensor, side: Side = "left", generator: torch.Generator | None = None) -> Noise:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqaug._checks import Side, check_items, check_rates, check_side
+from seqaug._checks import Side, check_count, check_items, check_rates, check_side
 from seqaug.edit import Edit
 from seqaug.noise import Noise, draw_noise
 
@@ -28,6 +28,16 @@ def _own_code(function: FunctionType, owner: str) -> FunctionType:
     copy.__doc__ = function.__doc__
     copy.__qualname__ = f"{owner}.{function.__name__}"
     return copy
+
+
+def check_batch_and_times(items: Tensor, timestamps: Tensor | None) -> None:
+    """A batch of ids and, where there are any, times aligned with it."""
+    check_items(items)
+    if timestamps is not None and timestamps.shape != items.shape:
+        raise ValueError(
+            f"timestamps must be aligned with the items, got timestamps.shape={tuple(timestamps.shape)} "
+            f"for items.shape={tuple(items.shape)}"
+        )
 
 
 class Augmentation(nn.Module):
@@ -50,13 +60,17 @@ class Augmentation(nn.Module):
         super().__init_subclass__(**kwargs)
         # torch.compile keeps its versions of a function beside the function's code and gives up after eight of them:
         # classes that inherited one `forward` would share these eight.
-        for name in ("forward", "sample"):
+        for name in ("forward", "sample", "sample_views"):
             if name not in vars(cls):
                 setattr(cls, name, _own_code(getattr(cls, name), cls.__name__))
 
     @abstractmethod
     def draw(self, items: Tensor, generator: torch.Generator | None = None) -> Any:
         """The noise of one batch, drawn without a look at the ids."""
+
+    def draw_views(self, items: Tensor, views: int, generator: torch.Generator | None = None) -> list[Any]:
+        """The noise of several views of one batch: independent draws, unless a policy has its views depend on each other."""
+        return [self.draw(items, generator) for _ in range(views)]
 
     @abstractmethod
     def plan(self, items: Tensor, noise: Any, timestamps: Tensor | None = None) -> Edit:
@@ -79,13 +93,34 @@ class Augmentation(nn.Module):
             TypeError: ``items`` is not a tensor of ids.
             ValueError: ``items`` has not two axes, or ``timestamps`` are missing or of another shape.
         """
-        check_items(items)
-        if timestamps is not None and timestamps.shape != items.shape:
-            raise ValueError(
-                f"timestamps must be aligned with the items, got timestamps.shape={tuple(timestamps.shape)} "
-                f"for items.shape={tuple(items.shape)}"
-            )
+        check_batch_and_times(items, timestamps)
         return self.plan(items, self.draw(items, generator), timestamps)
+
+    def sample_views(
+        self,
+        items: Tensor,
+        views: int,
+        *,
+        timestamps: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> list[Edit]:
+        """Draw several edits of one batch. Independent ones, except of :class:`~seqaug.EachOnce`.
+
+        Args:
+            items: (B, L) int64 or int32 ids. Not written to.
+            views: how many, at least 1.
+            timestamps: as in :meth:`sample`.
+            generator: as in :meth:`sample`.
+
+        Returns:
+            A list of ``views`` edits.
+
+        Raises:
+            TypeError, ValueError: as in :meth:`sample`, or ``views`` is not a number of at least 1.
+        """
+        check_batch_and_times(items, timestamps)
+        check_count("views", views, 1)
+        return [self.plan(items, noise, timestamps) for noise in self.draw_views(items, views, generator)]
 
     def forward(
         self, items: Tensor, *, timestamps: Tensor | None = None, generator: torch.Generator | None = None

@@ -43,6 +43,14 @@ class Layout:
         table[table == self.pad_id] = 0
         return table
 
+    def similarity(self) -> sa.ItemSimilarity:
+        """The same neighbours with scores, of which some are equal."""
+        table = self.neighbours()
+        scores = torch.randint(0, 4, table.shape, generator=torch.Generator().manual_seed(12)) / 2
+        return sa.ItemSimilarity(
+            table, scores.sort(dim=1, descending=True).values.masked_fill(table == 0, -torch.inf)
+        )
+
 
 # 0: everybody; 5: in the middle of the ids; V: RePlay, where 0 is an item; V + 1: gSASRec; -1: outside the table.
 LAYOUTS = [Layout(pad_id, side) for pad_id in (0, 5, V, V + 1, -1) for side in ("left", "right")]
@@ -58,6 +66,12 @@ OPERATORS: dict[str, Build] = {
     "Substitute strangers": lambda low, high, to: sa.Substitute(
         low, high, to.neighbours(), top=3, exclude_row=True, **to.arguments
     ),
+    "Substitute warm": lambda low, high, to: sa.Substitute(
+        low, high, to.similarity(), top=3, temperature=0.7, **to.arguments
+    ),
+    "Substitute warm strangers": lambda low, high, to: sa.Substitute(
+        low, high, to.similarity(), top=2, temperature=0.7, exclude_row=True, **to.arguments
+    ),
     "Insert": lambda low, high, to: sa.Insert(low, high, to.neighbours(), **to.arguments),
     "Insert strangers": lambda low, high, to: sa.Insert(
         low, high, to.neighbours(), top=2, exclude_row=True, **to.arguments
@@ -71,6 +85,9 @@ OPERATORS: dict[str, Build] = {
     "TimeReorder": lambda low, high, to: sa.TimeReorder(low, high, **to.arguments),
     "TimeSubstitute": lambda low, high, to: sa.TimeSubstitute(low, high, to.neighbours(), **to.arguments),
     "TimeInsert": lambda low, high, to: sa.TimeInsert(low, high, to.neighbours(), top=2, **to.arguments),
+    "TimeInsert warm": lambda low, high, to: sa.TimeInsert(
+        low, high, to.similarity(), top=2, temperature=0.7, **to.arguments
+    ),
     "RepeatPad": lambda low, high, to: sa.RepeatPad(**to.arguments),
 }
 
@@ -88,6 +105,10 @@ POLICIES: dict[str, Callable[[Layout], sa.Augmentation]] = {
     "Maybe": lambda to: sa.Maybe(OPERATORS["Crop"](0.2, 0.7, to), p=0.5),
     "LengthPolicy": lambda to: sa.LengthPolicy(
         threshold=2, short=OPERATORS["Insert"](0.2, 0.7, to), long=OPERATORS["TimeCrop"](0.2, 0.7, to)
+    ),
+    "EachOnce": lambda to: sa.EachOnce(members(to, "Crop", "Mask", "Reorder", "Substitute")),
+    "VariancePolicy": lambda to: sa.VariancePolicy(
+        3.0, even=OPERATORS["TimeReorder"](0.2, 0.7, to), uneven=sa.Policy(members(to, "Insert", "TimeMask"))
     ),
     "AdaptivePolicy": lambda to: sa.AdaptivePolicy(
         members(to, "Crop", "Mask", "TimeReorder"), buckets=(2, 5), warmup=0

@@ -63,6 +63,7 @@ def operator_check(name: str, mode: FakeTensorMode) -> Callable[[], None]:
             assert out.dtype == ids.dtype and out.shape == ids.shape
             assert edit.align(features[: len(ids)]).shape == features[: len(ids)].shape
             assert edit.valid.device.type == edit.future.device.type == DEVICE
+            operator.sample_views(ids, 2, timestamps=times[: len(ids)])
             edit.then(operator.sample(out, timestamps=edit.align(times[: len(ids)])))
         operator.train()(items, timestamps=times)
         operator.eval()(items, timestamps=times)
@@ -88,6 +89,12 @@ def mixing_check(weighting: str, over: str, mode: FakeTensorMode) -> Callable[[]
         if over == "position":
             total = total + pair.targets(items).lam.sum()
         total.backward()
+        for per in ("row", "slot"):
+            dropped = sa.FeatureMask(0.2, 0.7, per=per).sample(mixed.embeddings)
+            dropped.complement(dropped(mixed.embeddings))
+        for parts in (sa.prefixes(items, most=3), sa.windows(items, 3, stride=2)):
+            assert parts(items).device == parts.targets(items).device == parts.align(mixed.embeddings).device
+        mixup.sample_views(items, 2)
         mixup.eval()(items, table)
         cross.eval()(mixed.embeddings)
 

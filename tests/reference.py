@@ -108,17 +108,21 @@ def outcomes(operator: sa.Operator, rate: float, times: Sequence[int], slots: in
     raise LookupError(f"no reference for {operator!r}: write one")
 
 
-def candidates(operator: sa.Operator, batch: Batch, row: int, number: int) -> list[int]:
-    """The ids, each as likely, that may come in place of or before an item."""
+def candidates(operator: sa.Operator, batch: Batch, row: int, number: int) -> Counter[int]:
+    """The ids that may come in place of or before an item, with weights that are in the ratio of the probabilities."""
     if isinstance(operator, sa.Mask):
-        return [operator.mask_id]
+        return Counter([operator.mask_id])
     assert isinstance(operator, sa.Substitute | sa.Insert)
+    choice = operator.neighbours
     items = [int(batch.items[row, slot]) for slot in batch.slots(row)]
-    taken = set(items) if operator.neighbours.exclude_row else set()
-    table = batch.layout.neighbours()
-    similar = [i for i in table[items[number]].tolist() if i not in (0, *taken)][: operator.neighbours.top]
-    strangers = [i for i in batch.layout.ids if i not in taken]
-    return similar or strangers or batch.layout.ids
+    taken = set(items) if choice.exclude_row else set()
+    known = batch.layout.similarity()
+    pairs = zip(known.neighbours[items[number]].tolist(), known.scores[items[number]].tolist(), strict=True)
+    similar: Counter[int] = Counter()
+    for item, score in [(item, score) for item, score in pairs if item not in (0, *taken)][: choice.top]:
+        similar[item] += 1 if choice.temperature is None else math.exp(score / choice.temperature)  # type: ignore[assignment]
+    strangers = Counter(i for i in batch.layout.ids if i not in taken)
+    return similar or strangers or Counter(batch.layout.ids)
 
 
 def observed(edit: sa.Edit, batch: Batch, row: int) -> tuple[Outcome, list[int]]:

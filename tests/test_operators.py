@@ -440,6 +440,14 @@ def test_wrong_gaps(cls: type[sa.Operator]) -> None:
         (torch.ones(V + 2, 2, dtype=torch.int64), {"top": 0}, ValueError, "top=0"),
         (torch.ones(V + 2, 2, dtype=torch.int64), {"top": 1.5}, TypeError, "top=1.5"),
         (torch.ones(V + 2, 2, dtype=torch.int64), {"exclude_row": 1}, TypeError, "exclude_row=1"),
+        (
+            torch.ones(V + 2, 2, dtype=torch.int64),
+            {"temperature": 0.5},
+            ValueError,
+            "temperature=0.5.*has none",
+        ),
+        (Layout().similarity(), {"temperature": 0.0}, ValueError, "temperature=0.0"),
+        (Layout().similarity(), {"temperature": "warm"}, TypeError, "temperature='warm'"),
     ],
 )
 def test_wrong_neighbours(

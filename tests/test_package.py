@@ -21,9 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = {
     # operators
     "Edit", "Augmentation", "Operator", "Crop", "Mask", "Reorder", "Substitute", "Insert", "Delete",
-    "TimeCrop", "TimeMask", "TimeReorder", "TimeSubstitute", "TimeInsert", "RepeatPad",
+    "TimeCrop", "TimeMask", "TimeReorder", "TimeSubstitute", "TimeInsert", "RepeatPad", "gap_variance",
+    # features and rows
+    "FeatureMask", "DroppedFeatures", "prefixes", "windows", "Expansion",
     # policies
-    "Policy", "Compose", "SomeOf", "Maybe", "LengthPolicy", "AdaptivePolicy",
+    "Policy", "Compose", "SomeOf", "Maybe", "LengthPolicy", "VariancePolicy", "EachOnce", "AdaptivePolicy",
     # mixing
     "MixupOp", "Mix", "Mixed", "CrossMixup", "Pair", "SoftTarget",
     # losses

@@ -306,3 +306,100 @@ def test_wrong_options() -> None:
         sa.LengthPolicy(3, crop, sa.Crop(0.2, 0.7, pad_id=7))
     with pytest.raises(TypeError, match="operators"):
         sa.Maybe("crop", p=0.5)  # type: ignore[arg-type]
+
+
+@given(batch=batches(), chosen=names, views=st.integers(1, 9), seed=seeds)
+def test_each_once_leaves_no_operator_out(batch: Batch, chosen: list[str], views: int, seed: int) -> None:
+    each = sa.EachOnce(members(batch.layout, *chosen))
+    generator = torch.Generator().manual_seed(seed)
+    edits = each.sample_views(batch.items, views, timestamps=batch.timestamps, generator=generator)
+    assert len(edits) == views
+    for row in range(len(batch.lengths)):
+        drawn = [int(edit.choice[row]) for edit in edits]  # type: ignore[index]
+        for begin in range(0, views, len(chosen)):
+            part = drawn[begin : begin + len(chosen)]
+            assert len(set(part)) == len(part) and set(part) <= set(range(len(chosen)))
+    drawn_noise = each.draw_views(batch.items, views, torch.Generator().manual_seed(seed))
+    for edit, noise in zip(edits, drawn_noise, strict=True):
+        assert same(each.plan(batch.items, noise, batch.timestamps), edit)
+        for number, member in enumerate(each.operators):
+            assert_rows(
+                edit, edit.choice == number, member.plan(batch.items, noise.members[number], batch.timestamps)
+            )
+
+
+def test_each_once_has_every_order_as_often_and_draws_afresh() -> None:
+    batch = make_batch(Layout(), [8] * 6000, 8)
+    each = sa.EachOnce(marked(0.25, 0.5, 0.75))
+    edits = each.sample_views(batch.items, 6, generator=torch.Generator().manual_seed(0))
+    choices = torch.stack([edit.choice for edit in edits if edit.choice is not None], 1)
+    for part in (
+        choices[:, :3],
+        choices[:, 3:],
+        choices[:, [2, 3]],
+    ):  # one round, the next, and the two around their border
+        counted = Counter(map(tuple, part.tolist()))
+        assert len(counted) == (6 if part.shape[1] == 3 else 9)
+        assert stats.chisquare(list(counted.values())).pvalue > P
+    assert torch.equal(torch.stack([edit.rate for edit in edits], 1), 0.25 * (1 + choices))
+    ends = [edit.source.max(1).values for edit in edits]
+    assert not torch.equal(ends[0], ends[1]), "each view has noise of its own"
+
+
+@pytest.mark.parametrize("kind", ["length", "variance"])
+def test_each_once_keeps_its_promise_inside_a_split(kind: str) -> None:
+    batch = make_batch(Layout(), [2, 3, 6, 6] * 20, 6)
+    one, two = sa.EachOnce(marked(0.1, 0.2)), sa.EachOnce(marked(0.3, 0.4))
+    policy: sa.Augmentation = (
+        sa.LengthPolicy(3, one, two) if kind == "length" else sa.VariancePolicy(1.5, one, two)
+    )
+    first, second = policy.sample_views(batch.items, 2, timestamps=batch.timestamps)
+    pairs = torch.stack([first.rate, second.rate], 1).sort(1).values
+    expected = torch.where(first.choice[:, None] == 0, torch.tensor([0.1, 0.2]), torch.tensor([0.3, 0.4]))  # type: ignore[index]
+    torch.testing.assert_close(pairs, expected)
+
+
+def test_views_of_mixing_have_each_operator_once() -> None:
+    items = make_batch(Layout(), [8] * 30, 8).items
+    mixup = sa.MixupOp(sa.EachOnce(marked(0.25, 0.5, 0.75)))
+    mixes = mixup.sample_views(items, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.stack([mix.edit.choice for mix in mixes]).sort(0).values.T.tolist() == [[0, 1, 2]] * 30  # type: ignore[misc]
+    assert len({tuple(mix.lam.tolist()) for mix in mixes}) == 3
+
+
+@pytest.mark.parametrize("views", [0, -1, 1.5, True])
+def test_wrong_number_of_views(views: object) -> None:
+    with pytest.raises((ValueError, TypeError), match=f"views={views}"):
+        sa.Crop(0.2, 0.7).sample_views(torch.ones(2, 3, dtype=torch.int64), views)  # type: ignore[arg-type]
+
+
+def plain_variance(times: list[int]) -> float:
+    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    mean = sum(gaps) / max(1, len(gaps))
+    return sum((gap - mean) ** 2 for gap in gaps) / max(1, len(gaps))
+
+
+@given(batch=batches(), threshold=st.sampled_from([0.0, 0.5, 2.0, 1e9]), seed=seeds)
+def test_variance_policy_looks_at_the_gaps(batch: Batch, threshold: float, seed: int) -> None:
+    policy = sa.VariancePolicy(threshold, *members(batch.layout, "TimeCrop", "Insert"))
+    variances = [
+        plain_variance([int(batch.timestamps[row, slot]) for slot in batch.slots(row)])
+        for row in range(len(batch.lengths))
+    ]
+    found = sa.gap_variance(batch.items, batch.timestamps, pad_id=batch.layout.pad_id)
+    assert found.tolist() == pytest.approx(variances, abs=1e-9)
+    choice = sample(policy, batch, seed).choice
+    assert choice is not None
+    for row, variance in enumerate(variances):
+        if abs(variance - threshold) > 1e-6:
+            assert int(choice[row]) == int(variance > threshold)
+
+
+def test_variance_policy_needs_times_and_a_threshold() -> None:
+    crop = sa.Crop(0.2, 0.7)
+    with pytest.raises(ValueError, match="VariancePolicy.*timestamps=None"):
+        sa.VariancePolicy(1.0, crop, crop).sample(torch.ones(2, 3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="threshold=-1"):
+        sa.VariancePolicy(-1, crop, crop)
+    with pytest.raises(TypeError, match="threshold=None"):
+        sa.VariancePolicy(None, crop, crop)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from seqaug.operators.mask import Mask
 from seqaug.operators.reorder import Reorder
 from seqaug.operators.repeat import RepeatPad
 from seqaug.operators.substitute import Substitute
-from seqaug.operators.timed import TimeCrop, TimeInsert, TimeMask, TimeReorder, TimeSubstitute
+from seqaug.operators.timed import TimeCrop, TimeInsert, TimeMask, TimeReorder, TimeSubstitute, gap_variance
 
 __all__ = [
     "Crop",
@@ -22,4 +22,5 @@ __all__ = [
     "TimeMask",
     "TimeReorder",
     "TimeSubstitute",
+    "gap_variance",
 ]

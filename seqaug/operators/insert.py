@@ -45,13 +45,15 @@ class Insert(Operator):
         high: largest rate, in [low, 1].
         neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none.
         top: how many of the nearest to choose from, in 1..K.
+        temperature: draw among them by softmax(score / temperature), low values nearly always the nearest; ``None``: each as
+            likely. Needs the scores of an :class:`~seqaug.ItemSimilarity`.
         exclude_row: never put in an item that the row already has.
         pad_id: the id of padding.
         side: where the padding is.
 
     Raises:
         TypeError, ValueError: ``neighbours`` is not such a table, ``top`` is not in 1..K,
-            or the table names ``pad_id``.
+            a ``temperature`` for a table without scores, or the table names ``pad_id``.
 
     Example:
         >>> import torch, seqaug as sa
@@ -70,12 +72,15 @@ class Insert(Operator):
         neighbours: ItemSimilarity | Tensor,
         *,
         top: int = 1,
+        temperature: float | None = None,
         exclude_row: bool = False,
         pad_id: int = 0,
         side: Side = "left",
     ) -> None:
         super().__init__(low, high, pad_id=pad_id, side=side)
-        self.neighbours = Neighbours(neighbours, top=top, exclude_row=exclude_row, pad_id=pad_id)
+        self.neighbours = Neighbours(
+            neighbours, top=top, temperature=temperature, exclude_row=exclude_row, pad_id=pad_id
+        )
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         real = items != self.pad_id

@@ -17,7 +17,7 @@ from seqaug.slots import at_least_one, choose, slot_numbers
 class Substitute(Operator):
     """Put a similar item in place of max(1, floor(rate * n)) distinct items of the row, chosen uniformly.
 
-    The similar item is the nearest neighbour, or one of the ``top`` nearest, each as likely. An item without a neighbour
+    The similar item is the nearest neighbour, or one of the ``top`` nearest. An item without a neighbour
     becomes a uniformly random item.
 
     Args:
@@ -25,6 +25,8 @@ class Substitute(Operator):
         high: largest rate, in [low, 1].
         neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none.
         top: how many of the nearest to choose from, in 1..K.
+        temperature: draw among them by softmax(score / temperature), low values nearly always the nearest; ``None``: each as
+            likely. Needs the scores of an :class:`~seqaug.ItemSimilarity`.
         exclude_row: never put in an item that the row already has, as many nearest neighbours are: in a session of like
             items the neighbour is often the very target of its slot (:func:`seqaug.inspect.summarize` counts how often).
         pad_id: the id of padding.
@@ -32,7 +34,7 @@ class Substitute(Operator):
 
     Raises:
         TypeError, ValueError: ``neighbours`` is not such a table, ``top`` is not in 1..K,
-            or the table names ``pad_id``.
+            a ``temperature`` for a table without scores, or the table names ``pad_id``.
 
     Example:
         >>> import torch, seqaug as sa
@@ -51,12 +53,15 @@ class Substitute(Operator):
         neighbours: ItemSimilarity | Tensor,
         *,
         top: int = 1,
+        temperature: float | None = None,
         exclude_row: bool = False,
         pad_id: int = 0,
         side: Side = "left",
     ) -> None:
         super().__init__(low, high, pad_id=pad_id, side=side)
-        self.neighbours = Neighbours(neighbours, top=top, exclude_row=exclude_row, pad_id=pad_id)
+        self.neighbours = Neighbours(
+            neighbours, top=top, temperature=temperature, exclude_row=exclude_row, pad_id=pad_id
+        )
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         real = items != self.pad_id

@@ -8,7 +8,7 @@ from torch import Tensor
 from seqaug._checks import Side, check_choice
 from seqaug.edit import Edit
 from seqaug.noise import Noise
-from seqaug.operator import Operator
+from seqaug.operator import Augmentation, Operator, check_batch_and_times
 from seqaug.operators.crop import window_source
 from seqaug.operators.insert import Insert
 from seqaug.operators.mask import Mask
@@ -21,7 +21,7 @@ _GAPS = ("largest", "smallest")
 _EQUAL = 1e-9  # variances of gaps, relative to the row's largest gap squared, that count as the same
 
 
-def needed(timestamps: Tensor | None, operator: Operator) -> Tensor:
+def needed(timestamps: Tensor | None, operator: Augmentation) -> Tensor:
     """The timestamps, or an error that says who needs them."""
     if timestamps is None:
         name = type(operator).__name__
@@ -47,6 +47,37 @@ def gaps_before(real: Tensor, timestamps: Tensor) -> Tensor:
         both, (timestamps[:, 1:] - timestamps[:, :-1]).abs().to(torch.float64), torch.nan
     )
     return gap
+
+
+def gap_variance(items: Tensor, timestamps: Tensor, *, pad_id: int = 0) -> Tensor:
+    """Variance of the gaps between the items of each row, 0 for fewer than two gaps.
+
+    Args:
+        items: (B, L) int64 or int32 ids, padded on either side.
+        timestamps: (B, L) of any unit and dtype; padded slots are not looked at.
+        pad_id: the id of padding.
+
+    Returns:
+        (B,) float64, in squared units of the timestamps; the mean of the squares about the mean.
+
+    Raises:
+        TypeError: ``items`` is not a tensor of ids.
+        ValueError: ``timestamps`` are of another shape than the items.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> items = torch.tensor([[1, 2, 3, 4], [0, 0, 5, 6]])
+        >>> sa.gap_variance(items, torch.tensor([[0, 1, 2, 6], [0, 0, 3, 9]]))
+        tensor([2., 0.], dtype=torch.float64)
+
+    Source: TiCoSeRec (Dang et al., 2023).
+    """
+    check_batch_and_times(items, timestamps)
+    gap = gaps_before(items != pad_id, timestamps)
+    known = ~gap.isnan()
+    number = known.sum(1, keepdim=True).clamp(min=1)
+    mean = torch.where(known, gap, 0.0).sum(1, keepdim=True) / number
+    return (torch.where(known, gap - mean, 0.0).square() / number).sum(1)
 
 
 def order_by_gap(gap: Tensor, order: Tensor, gaps: str) -> Tensor:
@@ -213,6 +244,8 @@ class TimeSubstitute(Substitute):
         high: largest rate, in [low, 1].
         neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none.
         top: how many of the nearest to choose from, in 1..K.
+        temperature: draw among them by softmax(score / temperature), low values nearly always the nearest; ``None``: each as
+            likely. Needs the scores of an :class:`~seqaug.ItemSimilarity`.
         exclude_row: never put in an item that the row already has.
         gaps: ``"smallest"`` or ``"largest"``.
         pad_id: the id of padding.
@@ -235,12 +268,22 @@ class TimeSubstitute(Substitute):
         neighbours: ItemSimilarity | Tensor,
         *,
         top: int = 1,
+        temperature: float | None = None,
         exclude_row: bool = False,
         gaps: str = "smallest",
         pad_id: int = 0,
         side: Side = "left",
     ) -> None:
-        super().__init__(low, high, neighbours, top=top, exclude_row=exclude_row, pad_id=pad_id, side=side)
+        super().__init__(
+            low,
+            high,
+            neighbours,
+            top=top,
+            temperature=temperature,
+            exclude_row=exclude_row,
+            pad_id=pad_id,
+            side=side,
+        )
         check_choice("gaps", gaps, _GAPS)
         self.gaps = gaps
 
@@ -262,6 +305,8 @@ class TimeInsert(Insert):
         high: largest rate, in [low, 1].
         neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none.
         top: how many of the nearest to choose from, in 1..K.
+        temperature: draw among them by softmax(score / temperature), low values nearly always the nearest; ``None``: each as
+            likely. Needs the scores of an :class:`~seqaug.ItemSimilarity`.
         exclude_row: never put in an item that the row already has.
         gaps: ``"largest"`` or ``"smallest"``.
         pad_id: the id of padding.
@@ -284,12 +329,22 @@ class TimeInsert(Insert):
         neighbours: ItemSimilarity | Tensor,
         *,
         top: int = 1,
+        temperature: float | None = None,
         exclude_row: bool = False,
         gaps: str = "largest",
         pad_id: int = 0,
         side: Side = "left",
     ) -> None:
-        super().__init__(low, high, neighbours, top=top, exclude_row=exclude_row, pad_id=pad_id, side=side)
+        super().__init__(
+            low,
+            high,
+            neighbours,
+            top=top,
+            temperature=temperature,
+            exclude_row=exclude_row,
+            pad_id=pad_id,
+            side=side,
+        )
         check_choice("gaps", gaps, _GAPS)
         self.gaps = gaps
 

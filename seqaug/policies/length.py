@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from seqaug._checks import check_count
-from seqaug.edit import Edit
 from seqaug.operator import Augmentation
-from seqaug.policies.members import Members, draw_shared, pick_rows
+from seqaug.policies.split import Split
 
 
-class LengthPolicy(Members):
+class LengthPolicy(Split):
     """One operator for short rows and another for long ones. ``choice`` is 0 for short rows and 1 for long ones.
 
     Args:
@@ -34,19 +30,12 @@ class LengthPolicy(Members):
     """
 
     def __init__(self, threshold: int, short: Augmentation, long: Augmentation) -> None:
-        super().__init__([short, long])
+        super().__init__(short, long)
         check_count("threshold", threshold, 0)
         self.threshold = threshold
 
-    def draw(self, items: Tensor, generator: torch.Generator | None = None) -> tuple[Any, ...]:
-        return draw_shared(self.operators, items, generator)
-
-    def plan(self, items: Tensor, noise: tuple[Any, ...], timestamps: Tensor | None = None) -> Edit:
-        choice = ((items != self.pad_id).sum(1) > self.threshold).long()
-        edits = [
-            member.plan(items, own, timestamps) for member, own in zip(self.operators, noise, strict=True)
-        ]
-        return pick_rows(choice, edits)
+    def second(self, items: Tensor, timestamps: Tensor | None) -> Tensor:
+        return (items != self.pad_id).sum(1) > self.threshold
 
     def extra_repr(self) -> str:
         return f"{self.threshold}, short={self.operators[0]!r}, long={self.operators[1]!r}"

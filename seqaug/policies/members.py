@@ -19,7 +19,7 @@ class PolicyNoise:
     """The noise of a policy: its own, and that of each member.
 
     Args:
-        choice: (B, ...) float32 in [0, 1); what the policy decides by.
+        choice: (B, ...) what the policy decides by: float32 in [0, 1), or the choices themselves (EachOnce).
         members: noise of each member. Plain operators share one, which is exact since a row uses one of them.
     """
 
@@ -31,15 +31,22 @@ def draw_shared(
     members: Sequence[Augmentation], items: Tensor, generator: torch.Generator | None
 ) -> tuple[Any, ...]:
     """Noise for members of which each row uses one: a single draw serves all plain operators."""
-    shared: Noise | None = None
+    return share_views(members, items, 1, generator)[0]
+
+
+def share_views(
+    members: Sequence[Augmentation], items: Tensor, views: int, generator: torch.Generator | None
+) -> list[tuple[Any, ...]]:
+    """The noise of :func:`draw_shared` for each of several views."""
+    shared: list[Noise] | None = None
     drawn = []
     for member in members:
         if isinstance(member, Operator):
-            shared = member.draw(items, generator) if shared is None else shared
+            shared = member.draw_views(items, views, generator) if shared is None else shared
             drawn.append(shared)
         else:
-            drawn.append(member.draw(items, generator))
-    return tuple(drawn)
+            drawn.append(member.draw_views(items, views, generator))
+    return list(zip(*drawn, strict=True))
 
 
 def check_members(members: object, *, least: int = 1) -> list[Augmentation]:
