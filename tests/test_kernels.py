@@ -67,6 +67,26 @@ def test_blocks_join(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("backend", FAST)
+def test_any_strides(backend: str) -> None:
+    hidden, table = (x.detach() for x in inputs(dtype=torch.float32))
+    want = functional.linear_logsumexp(hidden, table, backend="naive")
+    columns = [x.t().contiguous().t() for x in (hidden, table)]
+    spread = [torch.stack([x, x + 1], -1)[..., 0] for x in (hidden, table)]
+    for one, other in (columns, spread):
+        found = functional.linear_logsumexp(one.requires_grad_(), other.requires_grad_(), backend=backend)
+        torch.testing.assert_close(found, want, rtol=1e-5, atol=1e-5)
+        grads = torch.autograd.grad(found.sum(), (one, other))
+        right = torch.autograd.grad(
+            functional.linear_logsumexp(
+                hidden.requires_grad_(), table.requires_grad_(), backend="naive"
+            ).sum(),
+            (hidden, table),
+        )
+        torch.testing.assert_close(grads, right, rtol=1e-4, atol=1e-5)
+        hidden, table = hidden.detach(), table.detach()
+
+
+@pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("tokens", [0, 1])
 def test_few_tokens(backend: str, tokens: int) -> None:
     hidden, table = inputs(tokens=tokens)

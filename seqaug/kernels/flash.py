@@ -46,7 +46,8 @@ def softmax_gradients(
 
 def attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """sum_k softmax_k(q . k + bias_k) v_k, (queries, features), and the logsumexp, (queries,)."""
-    inputs = [rearrange(x, "t d -> 1 1 t d") for x in (queries, keys, values)]
+    # The CPU kernel takes the features of a vector to be neighbours in memory, whatever the strides say.
+    inputs = [rearrange(x.contiguous(), "t d -> 1 1 t d") for x in (queries, keys, values)]
     if queries.device.type == "cpu":
         mask = None
         if bias is not None:
