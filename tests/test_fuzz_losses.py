@@ -34,7 +34,7 @@ MAKE = {
     "SampledSoftmaxLoss": sa.SampledSoftmaxLoss,
     "SoftmaxFocalLoss": lambda **kw: sa.SoftmaxFocalLoss(catalog=CATALOG, **kw),
 }
-MORE = settings(max_examples=settings.get_profile("ci").max_examples * 10)
+MORE = settings(max_examples=settings().max_examples * 10)
 
 
 @dataclass

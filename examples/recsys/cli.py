@@ -111,7 +111,7 @@ def run(argv: Sequence[str], build_objective: Callable[[Dataset, Settings], nn.M
 
 
 def _fail(error: UsageError) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr)
     return 2
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 900
+
 
 class UsageError(ValueError):
-    """What was expected, what came, and what to do about it, in one line."""
+    """What was expected, what came, and what to do about it, in one line; the middle of an endless one is left out."""
+
+    def __str__(self) -> str:
+        text = " ".join(super().__str__().split())
+        half = LONGEST // 2
+        return text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 def choose(what: str, given: str, known: Iterable[str], also: str = "") -> str:

@@ -74,7 +74,7 @@ def _read_text(path: Path, columns: list[str] | None) -> pl.DataFrame:
             path, separator=separator, has_header=columns is None, new_columns=columns, infer_schema=False,
             encoding="utf8-lossy",
         )  # fmt: skip
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, OSError) as error:
         with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
             reader = csv.reader(file, delimiter=separator)
             wide = len(next(reader))
