@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import lightning as L
@@ -132,15 +133,14 @@ def fit(
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
     )
-    resume = folder / "last.ckpt"
+    # An epoch says all there is to know about the next, so the best one is as good a place to go on from as the last.
+    resume = folder / ("best.ckpt" if not (folder / "last.ckpt").exists() else "last.ckpt")
     if resume.exists():
-        history.load_state_dict(
-            torch.load(resume, map_location="cpu", weights_only=True)["callbacks"]["History"]
-        )
+        history.load_state_dict(_load(resume)["callbacks"]["History"])
     if not history.finished(settings):
         trainer.fit(module, batches, ckpt_path=resume if resume.exists() else None, weights_only=True)
     if settings.devices > 1:  # the epochs were counted in other processes
-        history.load_state_dict(_load(resume)["callbacks"]["History"])
+        history.load_state_dict(_load(folder / "last.ckpt")["callbacks"]["History"])
     kept = _load(folder / "best.ckpt")
     module.load_state_dict(kept["state_dict"])
     rank_of = {
@@ -171,7 +171,14 @@ def expected_targets(data: Dataset, settings: Settings) -> float:
 
 
 def _load(checkpoint: Path) -> dict[str, Any]:
-    return torch.load(checkpoint, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError, KeyError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"expected {checkpoint} to be a whole checkpoint, got a damaged one ({reason}); remove it and --resume again: "
+            "the run goes on from the other checkpoint of its folder, or starts anew"
+        ) from None
 
 
 def hush() -> None:

@@ -1,0 +1,159 @@
+"""Faults in the main job: whatever stops it, what was written stays whole and `--resume` ends with the same numbers.
+
+`--hypothesis-profile=long` kills fifty times instead of three.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from safetensors.torch import load_file
+
+from recsys.shop import generate
+
+ROOT = Path(__file__).parent.parent
+SYSTEMS = ("sasrec-ice", "rmhsaocl")
+OPTIONS = [
+    "--system", "rmhsaocl", "--mixes", "1+1", "--policy", "adaptive", "--epochs", "8", "--patience", "8", "--dim", "16", "--threads", "1",
+    "--max-length", "12", "--batch-size", "64", "--device", "cpu",
+]  # fmt: skip
+
+
+def start(*words: object, before: str = "") -> subprocess.Popen[str]:
+    """The main job in a process of its own; ``before`` is run there first."""
+    code = (
+        f"{before}\nimport sys; sys.path.insert(0, {str(ROOT / 'examples')!r}); sys.path.insert(0, {str(ROOT)!r})\n"
+        "from recsys import machine; machine.matmul_rate = lambda: 1.0\n"
+        "from rmhsaocl_full import HybridAugmentation; from recsys.cli import run\n"
+        f"sys.exit(run({[str(word) for word in words]!r}, HybridAugmentation))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
+    said, _ = process.communicate(timeout=300)
+    return process.returncode, said
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    shop = generate(users=300, items=200, families=40)
+    path = tmp_path_factory.mktemp("data") / "small.txt"
+    path.write_text(
+        "".join(
+            f"{user} {' '.join(map(str, row))}\n" for user, row in zip(shop.users, shop.rows, strict=True)
+        )
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A run that nothing disturbed, and how long it took."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    begin = time.perf_counter()
+    code, said = finished(start("--data", data, *OPTIONS, "--out", out))
+    assert code == 0, said
+    return out, time.perf_counter() - begin
+
+
+def check_whole(out: Path) -> None:
+    """Nothing in the folder is half-written, whatever happened."""
+    for file in out.rglob("*.json"):
+        json.loads(file.read_text())
+    for file in out.rglob("*.safetensors"):
+        load_file(file)
+
+
+def check_same(out: Path, whole: Path) -> None:
+    """Bit for bit the numbers of the run that was not disturbed."""
+    for system in SYSTEMS:
+        one, other = (json.loads((run / system / "result.json").read_text()) for run in (out, whole))
+        for name in ("validation", "test", "epochs", "best_epoch", "settings"):
+            assert one[name] == other[name], (system, name)
+        mine, theirs = (load_file(run / system / "weights.safetensors") for run in (out, whole))
+        assert all(bool((mine[name] == theirs[name]).all()) for name in theirs)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(data: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
+    folder, seconds = whole
+    kills = 3 if settings().max_examples < 100 else 50
+    chance = random.Random(0)
+    out = tmp_path / "run"
+    done = 0
+    while done < kills:
+        if (out / "report.txt").exists():
+            check_same(out, folder)
+            out = tmp_path / f"run{done}"
+        words = (
+            ["--resume", out] if (out / "config.json").exists() else ["--data", data, *OPTIONS, "--out", out]
+        )
+        process = start(*words)
+        try:
+            process.wait(timeout=chance.uniform(0.3, 1.0) * seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            done += 1
+        process.communicate()
+        check_whole(tmp_path)
+    if not (out / "report.txt").exists():
+        words = (
+            ["--resume", out] if (out / "config.json").exists() else ["--data", data, *OPTIONS, "--out", out]
+        )
+        code, said = finished(start(*words))
+        assert code == 0, said
+    check_same(out, folder)
+
+
+@pytest.mark.slow
+def test_a_full_disk(data: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
+    """Files that must not grow past 100 kB stand for a disk without room for a checkpoint."""
+    out = tmp_path / "run"
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
+    code, said = finished(start("--data", data, *OPTIONS, "--out", out, before=limit))
+    last = said.strip().splitlines()[-1]
+    assert code == 2 and last.startswith("error: cannot go on: ") and f"--resume {out}" in last, said
+    assert "Traceback" not in said
+    check_whole(out)
+    code, said = finished(start("--resume", out))
+    assert code == 0, said
+    check_same(out, whole[0])
+
+
+@pytest.mark.slow
+def test_damaged_checkpoints(data: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start("--data", data, *OPTIONS, "--out", out)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("rmhsaocl epoch   4"):
+            process.send_signal(signal.SIGINT)
+    assert process.wait() == 130  # Ctrl-C
+    check_whole(out)
+    last = out / "rmhsaocl" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:3000])
+    code, said = finished(start("--resume", out))
+    assert code == 2 and said.strip().splitlines()[-1].startswith(
+        f"error: expected {last} to be a whole checkpoint"
+    ), said
+    assert "Traceback" not in said
+    last.unlink()
+    code, said = finished(start("--resume", out))
+    assert code == 0, said
+    check_same(out, whole[0])
