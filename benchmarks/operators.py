@@ -1,29 +1,34 @@
-"""Throughput of every operator and policy against the machine's own limit and against per-row Python.
+"""Throughput of every operator and policy against the machine's own limit, per-row Python and RecBole's batch transforms.
 
     python benchmarks/operators.py                                  # rows of 1..50 items, as many of each length
     python benchmarks/operators.py --data PATH/Beauty.txt           # the lengths of a real data set
 
 The limit is one `torch.rand(B, L)` and one gather of ids: an augmentation cannot read less noise or move fewer ids. Every
 operator is timed in turn with it, eager with eager and compiled with compiled, and the ratio is of medians of one run.
+Every operator is also timed on Python lists, one row at a time, with a tensor made of the result (rows.py). The
+transforms of RecBole, where it can be imported, are given the same batch as it stands, padded on the right.
 On CUDA events are timed, and a measured copy says what share of the memory's speed is reached.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from common import machine, medians, write_results
-from rows import ROW_OPERATORS, augment_rows
+from rows import Rows
 from torch import Tensor
 
 import seqaug as sa
 
 ITEMS = 12_101
 POLICY = ["Crop", "Mask", "Reorder", "Substitute"]
+ONE_OF_FOUR = ("Policy of four", "EachOnce of four", "AdaptivePolicy of four")
 
 
 def uniform_rows(count: int, slots: int) -> list[list[int]]:
@@ -55,12 +60,39 @@ def build(low: float, high: float, similar: Tensor) -> dict[str, sa.Augmentation
     }
     four = [plain[name] for name in POLICY]
     return plain | {
+        "Substitute top 10": sa.Substitute(low, high, similar, top=10),
         "Substitute exclude_row": sa.Substitute(low, high, similar, exclude_row=True),
         "Policy of four": sa.Policy(four),
         "Compose of four": sa.Compose(four),
         "SomeOf 2 of four": sa.SomeOf(2, four),
+        "EachOnce of four": sa.EachOnce(four),
         "AdaptivePolicy of four": sa.AdaptivePolicy(four),
     }
+
+
+def recbole_transforms(items: Tensor) -> dict[str, Callable[[], object]]:
+    """RecBole's crop, mask and reorder of this batch as one call each; none where it cannot be imported."""
+    try:
+        transform = importlib.import_module("recbole.data.transform")
+        interaction = importlib.import_module("recbole.data.interaction").Interaction
+    except ImportError:
+        return {}
+    count = sa.lengths(items)
+    batch = {
+        "item_list": sa.pad_sequences([row[row > 0] for row in items], length=items.shape[1], side="right")
+    }
+    batch["length"] = count
+    config = {
+        "ITEM_ID_FIELD": "item", "LIST_SUFFIX": "_list", "ITEM_LIST_LENGTH_FIELD": "length", "mask_ratio": 0.45,
+        "MAX_ITEM_LIST_LENGTH": items.shape[1], "eta": 0.45, "beta": 0.45,
+    }  # fmt: skip
+    dataset = SimpleNamespace(num=lambda field: ITEMS + 1)
+    made = {
+        "Crop": transform.CropItemSequence(config),
+        "Mask": transform.MaskItemSequence(config),
+        "Reorder": transform.ReorderItemSequence(config),
+    }
+    return {name: (lambda call=call: call(dataset, interaction(dict(batch)))) for name, call in made.items()}
 
 
 def main() -> None:
@@ -84,7 +116,9 @@ def main() -> None:
     timestamps = torch.rand(items.shape, device=device).cumsum(1)
     index = torch.randint(0, args.slots, items.shape, device=device)
     similar = torch.randint(1, ITEMS + 1, (ITEMS + 2, 10), device=device)
-    top = dict(enumerate(similar[:, 0].tolist()))
+    baseline = Rows(ITEMS + 1, similar.tolist(), args.slots)
+    clock = [row[len(row) - len(own) :] for own, row in zip(rows, timestamps.tolist(), strict=True)]
+    recbole = recbole_transforms(items)
 
     def limit() -> tuple[Tensor, Tensor]:
         return torch.rand(items.shape, device=device), items.gather(1, index)
@@ -105,12 +139,12 @@ def main() -> None:
             "compiled limit": compiled_limit,
             "compiled": lambda compiled=compiled: compiled(items, timestamps=timestamps),
         }
-        names = POLICY if name == "Policy of four" else [name] if name in ROW_OPERATORS else []
+        names = POLICY if name in ONE_OF_FOUR else [name] if name in baseline.operators else []
         if names:
-            calls["rows"] = lambda names=names: augment_rows(
-                names, rows, args.slots, 0.2, 0.7, ITEMS + 1, top
-            )
+            calls["rows"] = lambda names=names: baseline.augment(names, rows, clock, args.slots, 0.2, 0.7)
         seconds = medians(calls, repeats=args.repeats, device=device)
+        if name in recbole:  # seconds, not milliseconds: three calls are enough
+            seconds |= medians({"recbole": recbole[name]}, repeats=3, device=device)
         row = {
             "operator": name,
             "seconds": seconds,
@@ -120,6 +154,7 @@ def main() -> None:
             "gigabytes_per_second": moved / seconds["compiled"] / 1e9,
             "rows_over_compiled": seconds["rows"] / seconds["compiled"] if names else None,
             "rows_over_eager": seconds["rows"] / seconds["eager"] if names else None,
+            "recbole_over_compiled": seconds["recbole"] / seconds["compiled"] if name in recbole else None,
         }
         found.append(row)
         times = f"{row['rows_over_compiled']:.0f}" if names else "-"

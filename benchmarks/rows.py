@@ -4,80 +4,155 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 Row = list[int]
+Times = list[float]
 
 
-def crop(row: Row, rate: float, mask_id: int, similar: dict[int, int]) -> Row:
-    kept = max(1, math.floor(rate * len(row)))
-    start = random.randint(0, len(row) - kept)
+def changed(rate: float, row: Row) -> int:
+    return max(1, math.floor(rate * len(row)))
+
+
+def gaps(times: Times) -> Times:
+    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+
+
+def variance(values: Times) -> float:
+    mean = sum(values) / max(1, len(values))
+    return sum((value - mean) ** 2 for value in values) / max(1, len(values))
+
+
+def most_even(times: Times, width: int) -> int:
+    """Where the window begins whose gaps have the least variance."""
+    between = gaps(times)
+    return min(
+        range(len(times) - width + 1),
+        key=lambda begin: variance(between[begin : begin + max(0, width - 1)]),
+    )
+
+
+def by_gap(times: Times, count: int, *, largest: bool) -> list[int]:
+    """The items with the largest or smallest gaps before them; the first, which has none, comes last."""
+    order = sorted(range(1, len(times)), key=lambda n: times[n] - times[n - 1], reverse=largest)
+    return (order + [0])[:count]
+
+
+def keep_window(row: Row, start: int, kept: int) -> Row:
     return row[start : start + kept]
 
 
-def mask(row: Row, rate: float, mask_id: int, similar: dict[int, int]) -> Row:
-    row = list(row)
-    for place in random.sample(range(len(row)), max(1, math.floor(rate * len(row)))):
-        row[place] = mask_id
-    return row
-
-
-def reorder(row: Row, rate: float, mask_id: int, similar: dict[int, int]) -> Row:
-    width = math.floor(rate * len(row))
-    start = random.randint(0, len(row) - width)
+def shuffle_window(row: Row, start: int, width: int) -> Row:
     window = row[start : start + width]
     random.shuffle(window)
     return row[:start] + window + row[start + width :]
 
 
-def substitute(row: Row, rate: float, mask_id: int, similar: dict[int, int]) -> Row:
+def put(row: Row, places: list[int], new: Callable[[int], int]) -> Row:
     row = list(row)
-    for place in random.sample(range(len(row)), max(1, math.floor(rate * len(row)))):
-        row[place] = similar[row[place]]
+    for place in places:
+        row[place] = new(row[place])
     return row
 
 
-def insert(row: Row, rate: float, mask_id: int, similar: dict[int, int]) -> Row:
-    before = set(random.sample(range(len(row)), max(1, math.floor(rate * len(row)))))
-    grown = []
+def put_before(row: Row, places: list[int], new: Callable[[int], int]) -> Row:
+    before, grown = set(places), []
     for place, item in enumerate(row):
         if place in before:
-            grown.append(similar[item])
+            grown.append(new(item))
         grown.append(item)
     return grown
 
 
-def delete(row: Row, rate: float, mask_id: int, similar: dict[int, int]) -> Row:
-    removed = min(max(1, math.floor(rate * len(row))), len(row) - 1)
-    gone = set(random.sample(range(len(row)), removed))
-    return [item for place, item in enumerate(row) if place not in gone]
+class Rows:
+    """The operators by name, each (row, its times, rate) -> row.
 
+    Args:
+        mask_id: of Mask.
+        similar: the nearest neighbours of each item.
+        slots: length that RepeatPad fills.
+    """
 
-ROW_OPERATORS = {
-    "Crop": crop,
-    "Mask": mask,
-    "Reorder": reorder,
-    "Substitute": substitute,
-    "Insert": insert,
-    "Delete": delete,
-}
+    def __init__(self, mask_id: int, similar: list[list[int]], slots: int) -> None:
+        def nearest(item: int) -> int:
+            return similar[item][0]
 
+        def any_near(item: int) -> int:
+            return random.choice(similar[item])
 
-def augment_rows(
-    names: list[str],
-    rows: list[Row],
-    slots: int,
-    low: float,
-    high: float,
-    mask_id: int,
-    similar: dict[int, int],
-) -> Tensor:
-    """Draw an operator and a rate for each row, apply it, pad on the left, make one tensor."""
-    operators = [ROW_OPERATORS[name] for name in names]
-    batch = []
-    for row in rows:
-        changed = random.choice(operators)(row, random.uniform(low, high), mask_id, similar)[-slots:]
-        batch.append([0] * (slots - len(changed)) + changed)
-    return torch.tensor(batch)
+        def masked(item: int) -> int:
+            return mask_id
+
+        def some(row: Row, rate: float) -> list[int]:
+            return random.sample(range(len(row)), changed(rate, row))
+
+        def crop(row: Row, times: Times, rate: float) -> Row:
+            kept = changed(rate, row)
+            return keep_window(row, random.randint(0, len(row) - kept), kept)
+
+        def reorder(row: Row, times: Times, rate: float) -> Row:
+            width = math.floor(rate * len(row))
+            return shuffle_window(row, random.randint(0, len(row) - width), width)
+
+        def delete(row: Row, times: Times, rate: float) -> Row:
+            gone = set(random.sample(range(len(row)), min(changed(rate, row), len(row) - 1)))
+            return [item for place, item in enumerate(row) if place not in gone]
+
+        def strangers(row: Row, times: Times, rate: float) -> Row:
+            taken = set(row)
+
+            def new(item: int) -> int:
+                return next((near for near in similar[item] if near not in taken), 0) or random.randint(
+                    1, mask_id - 1
+                )
+
+            return put(row, some(row, rate), new)
+
+        def repeat(row: Row, times: Times, rate: float) -> Row:
+            room = slots // len(row)
+            return row * min(1 + random.randint(1, room), room)
+
+        def time_crop(row: Row, times: Times, rate: float) -> Row:
+            kept = changed(rate, row)
+            return keep_window(row, most_even(times, kept), kept)
+
+        def time_reorder(row: Row, times: Times, rate: float) -> Row:
+            width = math.floor(rate * len(row))
+            return shuffle_window(row, most_even(times, width), width)
+
+        self.operators: dict[str, Callable[[Row, Times, float], Row]] = {
+            "Crop": crop,
+            "Mask": lambda row, times, rate: put(row, some(row, rate), masked),
+            "Reorder": reorder,
+            "Substitute": lambda row, times, rate: put(row, some(row, rate), nearest),
+            "Substitute top 10": lambda row, times, rate: put(row, some(row, rate), any_near),
+            "Substitute exclude_row": strangers,
+            "Insert": lambda row, times, rate: put_before(row, some(row, rate), nearest),
+            "Delete": delete,
+            "TimeCrop": time_crop,
+            "TimeMask": lambda row, times, rate: put(
+                row, by_gap(times, changed(rate, row), largest=True), masked
+            ),
+            "TimeReorder": time_reorder,
+            "TimeSubstitute": lambda row, times, rate: put(
+                row, by_gap(times, changed(rate, row), largest=False), nearest
+            ),
+            "TimeInsert": lambda row, times, rate: put_before(
+                row, by_gap(times, changed(rate, row), largest=True), nearest
+            ),
+            "RepeatPad": repeat,
+        }
+
+    def augment(
+        self, names: list[str], rows: list[Row], times: list[Times], slots: int, low: float, high: float
+    ) -> Tensor:
+        """Draw an operator and a rate for each row, apply it, pad on the left, make one tensor."""
+        operators = [self.operators[name] for name in names]
+        batch = []
+        for row, when in zip(rows, times, strict=True):
+            new = random.choice(operators)(row, when, random.uniform(low, high))[-slots:]
+            batch.append([0] * (slots - len(new)) + new)
+        return torch.tensor(batch)

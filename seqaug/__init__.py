@@ -49,6 +49,7 @@ from seqaug.policies import (
     SomeOf,
     VariancePolicy,
 )
+from seqaug.refresh import RefreshNeighbours
 from seqaug.similarity import ItemSimilarity
 from seqaug.soft_target import SoftTarget
 
@@ -90,6 +91,7 @@ __all__ = [
     "Policy",
     "PopularityNegatives",
     "RECELoss",
+    "RefreshNeighbours",
     "Reorder",
     "RepeatPad",
     "SCELoss",

@@ -9,7 +9,11 @@ from torch import Tensor
 from seqaug._checks import Side
 from seqaug._random import integers, uniform
 
-_BITS = 31  # the low ones of a key, that choose a neighbour; its 31 highest decide the order
+_BITS = 31  # the low ones of a key, that choose a neighbour; its 30 highest decide the order
+_LEAST = (
+    1 << 23
+)  # from here on the bits of an int32, read as a float32, are an ordinary number in the same order
+_COMPARED = 256  # slots up to which compiled code finds ranks by comparing all pairs, rather than by sorting
 _STEP = 0x9E3779B97F4A7C15 - 2**64  # odd, so that the multiples of it visit every 64-bit number
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
 
@@ -26,18 +30,19 @@ class Noise:
         start: (B,) float32 in [0, 1); where a window begins.
         seeds: (B,) int64.
         distance: (L,) int64; of each slot from the end that is not padded.
-        order: (B, L) int64; the slots of a row in the order they are to be drawn in; by default that of the keys.
+        priority: (B, L) float64; slots with smaller values come first, and the keys decide among equal ones; ``None``: they alone.
     """
 
     def __init__(
-        self, rate: Tensor, start: Tensor, seeds: Tensor, distance: Tensor, order: Tensor | None = None
+        self, rate: Tensor, start: Tensor, seeds: Tensor, distance: Tensor, priority: Tensor | None = None
     ) -> None:
         self.rate = rate
         self.start = start
         self.seeds = seeds
         self.distance = distance
-        self._order = order
+        self.priority = priority
         self._keys: Tensor | None = None
+        self._order: Tensor | None = None
 
     @property
     def keys(self) -> Tensor:
@@ -47,16 +52,58 @@ class Noise:
         return self._keys
 
     @property
+    def order_keys(self) -> Tensor:
+        """(B, L) int32, distinct within a row; the smallest comes first. As float32 numbers of these bits they have the same order."""
+        low = 10 if self.distance.shape[0] <= 1024 else 20
+        # The lowest bits are the slot's own, so that no two slots of a row are equal: 20 random ones stand above them.
+        random = (self.keys >> (33 + low)) << low
+        return (random + self.distance + _LEAST).to(torch.int32)
+
+    @property
     def order(self) -> Tensor:
-        """(B, L) int64; a uniform random permutation of the slots of each row. Sorted when first asked for: Crop never is."""
+        """(B, L) int64; the slots of each row in the order drawn, by default a uniform permutation. Sorted when first asked for."""
         if self._order is None:
-            # 31 bits decide the order: half the bytes of a key, sorted in two thirds of the time.
-            self._order = (self.keys >> 32).to(torch.int32).argsort(1)
+            self._order = self.order_keys.argsort(1)
+            if self.priority is not None:
+                by_priority = self.priority.gather(1, self._order).sort(dim=1, stable=True).indices
+                self._order = self._order.gather(1, by_priority)
         return self._order
 
-    def in_order(self, order: Tensor) -> Noise:
-        """The same noise with the slots in another order."""
-        return Noise(self.rate, self.start, self.seeds, self.distance, order)
+    def ranks(self, among: Tensor) -> Tensor:
+        """Which place each slot has in the order, counting only some of the slots.
+
+        Args:
+            among: (B, L) bool.
+
+        Returns:
+            (B, L) int64; 0, 1, ... for the slots among them, anything elsewhere.
+        """
+        # A sort is what an operator mostly waits for. Compiled, all pairs of a row are compared in less time than it takes to
+        # sort; uncompiled they would have to be written to memory first.
+        if torch.compiler.is_compiling() and among.shape[1] <= _COMPARED:
+            keys = [*split_float64(self.priority)] if self.priority is not None else []
+            keys.append(self.order_keys.view(torch.float32))
+            return count_smaller([torch.where(among, key, torch.inf) for key in keys]).long()
+        in_order = among.gather(1, self.order)
+        return torch.zeros_like(self.order).scatter(1, self.order, in_order.cumsum(1) - 1)
+
+    def first(self, count: Tensor, among: Tensor) -> Tensor:
+        """The first ``count`` of some slots of each row: without a priority, so many distinct ones chosen uniformly.
+
+        Args:
+            count: (B,) int64, at most the number of slots among them.
+            among: (B, L) bool.
+
+        Returns:
+            (B, L) bool.
+        """
+        return among & (self.ranks(among) < count[:, None])
+
+    def by(self, priority: Tensor) -> Noise:
+        """The same noise with the slots ordered by ``priority``, smallest first, and as drawn among equal ones."""
+        noise = Noise(self.rate, self.start, self.seeds, self.distance, priority)
+        noise._keys = self._keys
+        return noise
 
     @property
     def bits(self) -> Tensor:
@@ -96,6 +143,39 @@ def draw_noise(items: Tensor, side: Side = "left", generator: torch.Generator | 
     seeds = integers(2**63 - 1, (rows,), items.device, generator)
     slot = torch.arange(slots, device=items.device)
     return Noise(rate, start, seeds, slots - 1 - slot if side == "left" else slot)
+
+
+def split_float64(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Two float32 tensors whose pairs are ordered as the numbers are, to 48 bits: whole numbers below 2**48 exactly."""
+    high = x.float()
+    low = torch.where(high.isinf(), 0.0, x - high)  # what is beyond float32 is one infinity
+    return high, low.float()
+
+
+def count_smaller(keys: list[Tensor]) -> Tensor:
+    """How many others of its row are smaller than each slot; for compiled code.
+
+    Args:
+        keys: (B, L) float32 each, whose comparisons compilers turn into vector instructions; the first decides, the next one
+            among equal ones, and so on.
+
+    Returns:
+        (B, L) float32, whole numbers.
+    """
+    smaller: Tensor | None = None
+    for key in reversed(keys):
+        rows, slots = key.shape
+        key = key.contiguous()
+        # as_strided, not a new axis: a view of memory, which must be written first. The compiler would otherwise make each key
+        # again for every pair.
+        one = key.as_strided((rows, slots, slots), (slots, 1, 0))
+        other = key.as_strided((rows, slots, slots), (slots, 0, 1))
+        # Sums and products of 0 and 1 in place of `or` and `and`, which compilers do not turn into vector instructions.
+        first = (other < one).float()
+        smaller = first if smaller is None else first + (other == one).float() * smaller
+    if smaller is None:
+        raise ValueError("count_smaller needs at least one key")
+    return smaller.sum(2)
 
 
 def mixed_bits(x: Tensor) -> Tensor:

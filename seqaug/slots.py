@@ -33,22 +33,6 @@ def offset(uniform: Tensor, room: Tensor) -> Tensor:
     return (uniform * (room + 1)).long().minimum(room)
 
 
-def choose(real: Tensor, count: Tensor, order: Tensor) -> Tensor:
-    """Choose ``count`` distinct real slots of each row, uniformly.
-
-    Args:
-        real: (B, L) bool; the slots to choose from.
-        count: (B,) int64, at most the number of real slots.
-        order: (B, L) int64; a random permutation of the slots: the first real ones in it are chosen.
-
-    Returns:
-        (B, L) bool.
-    """
-    in_order = real.gather(1, order)
-    chosen = in_order & (in_order.cumsum(1) <= count[:, None])
-    return torch.zeros_like(real).scatter(1, order, chosen)
-
-
 def place(source: Tensor, slot: Tensor, kept: Tensor) -> Tensor:
     """Write each kept source into its output slot.
 

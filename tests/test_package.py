@@ -32,7 +32,7 @@ PUBLIC = {
     "BCELoss", "BPRLoss", "GBCELoss", "FocalLoss", "SoftmaxFocalLoss", "CELoss", "ICELoss", "SampledSoftmaxLoss",
     "SCELoss", "RECELoss", "InfoNCELoss", "functional",
     # around them
-    "ItemSimilarity", "UniformNegatives", "PopularityNegatives", "InBatchNegatives", "pad_sequences", "lengths", "check_batch", "inspect",
+    "ItemSimilarity", "RefreshNeighbours", "UniformNegatives", "PopularityNegatives", "InBatchNegatives", "pad_sequences", "lengths", "check_batch", "inspect",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import combinations
 
 import pytest
 import torch
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import seqaug as sa
+from seqaug import _swing as swing
 from seqaug import similarity as module
 
 V = 9
-METHODS = ("itemcf", "itemcf-iuf")
+METHODS = ("itemcf", "itemcf-iuf", "swing")
 sequences = st.lists(st.lists(st.integers(1, V), max_size=6), max_size=8)
 
 
@@ -34,6 +36,21 @@ def plain_item_cf(rows: Sequence[Sequence[int]], method: str) -> dict[int, dict[
         i: {j: score / math.sqrt(users[i] * users[j]) for j, score in near.items()}
         for i, near in scores.items()
     }
+
+
+def plain_swing(rows: Sequence[Sequence[int]], alpha: float) -> dict[int, dict[int, float]]:
+    """s(i, j) = sum over pairs of users with both of w(u) w(v) / (alpha + items in common), in plain Python."""
+    scores: dict[int, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    for one, other in combinations([set(row) - {0} for row in rows], 2):
+        both = one & other
+        for i in both:
+            for j in both - {i}:
+                scores[i][j] += 1 / math.sqrt(len(one) * len(other)) / (alpha + len(both))
+    return scores
+
+
+def plain(rows: Sequence[Sequence[int]], method: str) -> dict[int, dict[int, float]]:
+    return plain_swing(rows, 1.0) if method == "swing" else plain_item_cf(rows, method)
 
 
 def nearest(scores: dict[int, float], k: int) -> list[tuple[int, float]]:
@@ -56,9 +73,9 @@ def assert_table(
 
 @pytest.mark.parametrize("method", METHODS)
 @given(rows=sequences, k=st.integers(1, V + 2))
-def test_item_cf_is_that_of_dictionaries(method: str, rows: list[list[int]], k: int) -> None:
+def test_counted_similarity_is_that_of_dictionaries(method: str, rows: list[list[int]], k: int) -> None:
     similarity = sa.ItemSimilarity.from_sequences(rows, V, method=method, k=k)
-    assert_table(similarity, plain_item_cf(rows, method), k, V + 2)
+    assert_table(similarity, plain(rows, method), k, V + 2)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -66,8 +83,23 @@ def test_item_cf_is_that_of_dictionaries(method: str, rows: list[list[int]], k: 
 def test_blocks_of_items_change_nothing(method: str, rows: list[list[int]], at_once: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_PAIRS_AT_ONCE", at_once)
+        patch.setattr(swing, "_PAIRS_AT_ONCE", at_once)
         similarity = sa.ItemSimilarity.from_sequences(rows, V, method=method, k=3)
-    assert_table(similarity, plain_item_cf(rows, method), 3, V + 2)
+    assert_table(similarity, plain(rows, method), 3, V + 2)
+
+
+@given(rows=sequences, alpha=st.sampled_from([0.0, 0.5, 3.0]))
+def test_alpha_of_swing(rows: list[list[int]], alpha: float) -> None:
+    found = sa.ItemSimilarity.from_sequences(rows, V, method="swing", k=4, alpha=alpha)
+    assert_table(found, plain_swing(rows, alpha), 4, V + 2)
+
+
+def test_swing_by_hand() -> None:
+    """Two users with 1 and 2 and nothing else count more than two who share 1, 3 and 4."""
+    rows = [[1, 2], [2, 1], [1, 3, 4, 5], [1, 3, 4, 6]]
+    found = sa.ItemSimilarity.from_sequences(rows, 6, method="swing", k=3)
+    assert found.neighbours[1].tolist() == [2, 3, 4]
+    assert found.scores[1].tolist() == pytest.approx([0.5 / 3, 0.25 / 4, 0.25 / 4])
 
 
 def test_known_by_hand() -> None:
@@ -212,6 +244,8 @@ def test_errors() -> None:
         build([[1, 2]], 0)
     with pytest.raises(ValueError, match="k=0"):
         build([[1, 2]], V, k=0)
+    with pytest.raises(ValueError, match="alpha=-1"):
+        build([[1, 2]], V, method="swing", alpha=-1)
     with pytest.raises(TypeError, match="k=1.5"):
         build([[1, 2]], V, k=1.5)  # type: ignore[arg-type]
     table = sa.ItemSimilarity.from_embeddings
@@ -223,3 +257,30 @@ def test_errors() -> None:
         table(torch.ones(5), k=1)
     with pytest.raises(ValueError, match="11 rows and 12 rows"):
         build([[1, 2]], V).hybrid(build([[1, 2]], V + 1))
+
+
+def test_tables_are_renewed_when_due() -> None:
+    built: list[int] = []
+
+    def build() -> sa.ItemSimilarity:
+        built.append(1 + len(built))
+        return sa.ItemSimilarity.from_sequences([[1, 1 + len(built)], [2, 1 + len(built)]], 6, k=1)
+
+    mixup = sa.MixupOp(
+        sa.Policy([sa.Substitute(1, 1, build()), sa.LengthPolicy(0, sa.Crop(1, 1), sa.Insert(1, 1, build()))])
+    )
+    refresh = sa.RefreshNeighbours(mixup, build, every=3, start=2)
+    assert len(refresh.tables) == 2
+    assert [refresh.step() for _ in range(9)] == [False, False, True, False, False, True, False, False, True]
+    assert len(built) == 5
+    for table in refresh.tables:
+        assert table.ids[1].tolist() == [6], "the fifth table"
+
+
+def test_refreshing_what_has_no_table() -> None:
+    with pytest.raises(ValueError, match="got Policy"):
+        sa.RefreshNeighbours(sa.Policy([sa.Crop(0.2, 0.7)]), lambda: torch.ones(4, 1, dtype=torch.int64))
+    with pytest.raises(ValueError, match="every=0"):
+        sa.RefreshNeighbours(
+            sa.Substitute(0.2, 0.7, torch.ones(4, 1, dtype=torch.int64)), lambda: torch.ones(1), every=0
+        )

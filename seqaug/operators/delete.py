@@ -9,7 +9,7 @@ from seqaug._checks import Side
 from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Operator
-from seqaug.slots import at_least_one, choose, first_slot, place
+from seqaug.slots import at_least_one, first_slot, place
 
 
 def compaction(kept: Tensor, side: Side) -> Tensor:
@@ -49,5 +49,5 @@ class Delete(Operator):
         real = items != self.pad_id
         count = real.sum(1)
         rate = self.rate(noise)
-        removed = choose(real, at_least_one(rate, count).minimum((count - 1).clamp(min=0)), noise.order)
+        removed = noise.first(at_least_one(rate, count).minimum((count - 1).clamp(min=0)), real)
         return Edit(compaction(real & ~removed, self.side), torch.full_like(items, -1), rate, self.pad_id)

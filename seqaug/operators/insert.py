@@ -11,7 +11,7 @@ from seqaug.noise import Noise
 from seqaug.operator import Operator
 from seqaug.operators.neighbours import Neighbours
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import at_least_one, choose, first_slot, place
+from seqaug.slots import at_least_one, place
 
 
 def insertion(real: Tensor, chosen: Tensor, side: Side) -> tuple[Tensor, Tensor]:
@@ -26,9 +26,12 @@ def insertion(real: Tensor, chosen: Tensor, side: Side) -> tuple[Tensor, Tensor]
         source (B, L) int64, where an inserted slot reads the item it was put before, and inserted (B, L) bool.
     """
     slots = real.shape[1]
-    grown = real.sum(1) + chosen.sum(1)
-    begin = first_slot(grown, slots, side) if side == "left" else (slots - grown).clamp(max=0)
-    slot = begin[:, None] + real.cumsum(1) + chosen.cumsum(1) - 1  # (batch, slots): where each real item goes
+    slot = torch.arange(slots, device=real.device)
+    before = chosen.cumsum(1)  # (batch, slots): insertions up to each item, its own among them
+    # Padded on the left, the row grows to the left; on the right, the slots that would fall out are pushed out on the left.
+    room = slots - real.sum(1, keepdim=True) if side == "right" else 0
+    pushed = (before[:, -1:] - room).clamp(min=0) if side == "right" else before[:, -1:]
+    slot = slot + before - pushed  # where each real item goes
     number = torch.arange(slots, device=real.device).expand(real.shape)
     kept = place(number, slot, real & (slot >= 0))
     opened = place(number, slot - 1, chosen & (slot >= 1))
@@ -85,7 +88,7 @@ class Insert(Operator):
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         real = items != self.pad_id
         rate = self.rate(noise)
-        chosen = choose(real, at_least_one(rate, real.sum(1)), noise.order)
+        chosen = noise.first(at_least_one(rate, real.sum(1)), real)
         source, inserted = insertion(real, chosen, self.side)
         similar = self.neighbours.similar(items, real, noise).gather(1, source.clamp(min=0))
         return Edit(source, torch.where(inserted, similar, -1), rate, self.pad_id)

@@ -9,7 +9,7 @@ from seqaug._checks import Side, check_count
 from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Operator
-from seqaug.slots import at_least_one, choose, slot_numbers
+from seqaug.slots import at_least_one, slot_numbers
 
 
 class Mask(Operator):
@@ -49,7 +49,7 @@ class Mask(Operator):
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         real = items != self.pad_id
         rate = self.rate(noise)
-        chosen = choose(real, at_least_one(rate, real.sum(1)), noise.order)
+        chosen = noise.first(at_least_one(rate, real.sum(1)), real)
         source = torch.where(real, slot_numbers(items), -1)
         return Edit(source, torch.where(chosen, self.mask_id, torch.full_like(items, -1)), rate, self.pad_id)
 

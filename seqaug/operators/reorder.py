@@ -11,20 +11,19 @@ from seqaug.operator import Operator
 from seqaug.slots import first_slot, fraction, offset, place, slot_numbers
 
 
-def shuffled_window(inside: Tensor, order: Tensor) -> Tensor:
+def shuffled_window(inside: Tensor, begin: Tensor, noise: Noise) -> Tensor:
     """Shuffle the slots of one contiguous window of each row among themselves.
 
     Args:
         inside: (B, L) bool; one contiguous run of each row.
-        order: (B, L) int64; a random permutation of all slots: the window takes its own slots in that order.
+        begin: (B,) int64; its first slot.
+        noise: of the batch; the window takes its own slots in the order drawn.
 
     Returns:
         (B, L) int64; the slot read by each slot, itself outside the window.
     """
-    slots = torch.arange(inside.shape[1], device=inside.device)
-    begin = inside.long().argmax(1, keepdim=True)  # (batch, 1)
-    in_order = inside.gather(1, order)
-    shuffled = place(order, begin + in_order.cumsum(1) - 1, in_order)
+    slots = torch.arange(inside.shape[1], device=inside.device).expand(inside.shape)
+    shuffled = place(slots, begin[:, None] + noise.ranks(inside), inside)
     return torch.where(inside, shuffled, slots)
 
 
@@ -56,5 +55,5 @@ class Reorder(Operator):
         width = fraction(rate, count)
         begin = first_slot(count, items.shape[1], self.side) + offset(noise.start, count - width)
         into = slot_numbers(items) - begin[:, None]  # (batch, slots): place within the window
-        moved = shuffled_window((into >= 0) & (into < width[:, None]), noise.order)
+        moved = shuffled_window((into >= 0) & (into < width[:, None]), begin, noise)
         return Edit(torch.where(real, moved, -1), torch.full_like(items, -1), rate, self.pad_id)

@@ -11,7 +11,7 @@ from seqaug.noise import Noise
 from seqaug.operator import Operator
 from seqaug.operators.neighbours import Neighbours
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import at_least_one, choose, slot_numbers
+from seqaug.slots import at_least_one, slot_numbers
 
 
 class Substitute(Operator):
@@ -66,7 +66,7 @@ class Substitute(Operator):
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         real = items != self.pad_id
         rate = self.rate(noise)
-        chosen = choose(real, at_least_one(rate, real.sum(1)), noise.order)
+        chosen = noise.first(at_least_one(rate, real.sum(1)), real)
         similar = self.neighbours.similar(items, real, noise)
         source = torch.where(real, slot_numbers(items), -1)
         return Edit(source, torch.where(chosen, similar, -1), rate, self.pad_id)

@@ -18,6 +18,7 @@ from seqaug.similarity import ItemSimilarity
 from seqaug.slots import at_least_one, first_slot, fraction, offset, slot_numbers
 
 _GAPS = ("largest", "smallest")
+_NEVER = torch.finfo(torch.float64).max  # later than any gap, but before what does not count at all
 _EQUAL = 1e-9  # variances of gaps, relative to the row's largest gap squared, that count as the same
 
 
@@ -80,19 +81,17 @@ def gap_variance(items: Tensor, timestamps: Tensor, *, pad_id: int = 0) -> Tenso
     return (torch.where(known, gap - mean, 0.0).square() / number).sum(1)
 
 
-def order_by_gap(gap: Tensor, order: Tensor, gaps: str) -> Tensor:
-    """The slots by the gap before them; among equal gaps in the random order, slots without a gap last.
+def gap_priority(gap: Tensor, gaps: str) -> Tensor:
+    """What orders slots by the gap before them, smallest first; slots without a gap come last.
 
     Args:
         gap: (B, L) float64, NaN for none.
-        order: (B, L) int64; a random permutation of the slots.
         gaps: ``"largest"`` or ``"smallest"`` first.
 
     Returns:
-        (B, L) int64; a permutation of the slots.
+        (B, L) float64.
     """
-    key = (-gap if gaps == "largest" else gap).nan_to_num(nan=torch.inf)
-    return order.gather(1, key.gather(1, order).sort(dim=1, stable=True).indices)
+    return (-gap if gaps == "largest" else gap).nan_to_num(nan=_NEVER)
 
 
 def most_even_window(real: Tensor, gap: Tensor, width: Tensor, uniform: Tensor) -> Tensor:
@@ -186,7 +185,7 @@ class TimeReorder(Operator):
         width = fraction(rate, real.sum(1))
         begin = most_even_window(real, gaps_before(real, needed(timestamps, self)), width, noise.start)
         into = slot_numbers(items) - begin[:, None]  # (batch, slots): place within the window
-        moved = shuffled_window((into >= 0) & (into < width[:, None]), noise.order)
+        moved = shuffled_window((into >= 0) & (into < width[:, None]), begin, noise)
         return Edit(torch.where(real, moved, -1), torch.full_like(items, -1), rate, self.pad_id)
 
 
@@ -228,7 +227,7 @@ class TimeMask(Mask):
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         gap = gaps_before(items != self.pad_id, needed(timestamps, self))
-        return super().plan(items, noise.in_order(order_by_gap(gap, noise.order, self.gaps)))
+        return super().plan(items, noise.by(gap_priority(gap, self.gaps)))
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.gaps == "largest" else f", gaps={self.gaps!r}")
@@ -289,7 +288,7 @@ class TimeSubstitute(Substitute):
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         gap = gaps_before(items != self.pad_id, needed(timestamps, self))
-        return super().plan(items, noise.in_order(order_by_gap(gap, noise.order, self.gaps)))
+        return super().plan(items, noise.by(gap_priority(gap, self.gaps)))
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.gaps == "smallest" else f", gaps={self.gaps!r}")
@@ -350,7 +349,7 @@ class TimeInsert(Insert):
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         gap = gaps_before(items != self.pad_id, needed(timestamps, self))
-        return super().plan(items, noise.in_order(order_by_gap(gap, noise.order, self.gaps)))
+        return super().plan(items, noise.by(gap_priority(gap, self.gaps)))
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.gaps == "largest" else f", gaps={self.gaps!r}")
