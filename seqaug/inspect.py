@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,9 +37,7 @@ def describe(edit: Edit, row: int, items: Tensor | None = None) -> str:
                 . = = < > >
         rate 0.60; 5 real slots; 3 moved; 1 ahead of time
     """
-    rows = edit.source.shape[0]
-    if not 0 <= row < rows:
-        raise IndexError(f"row must be in 0..{rows - 1}, got row={row}")
+    check_row(edit, row)
     source = edit.source[row].tolist()
     replaced = edit.replaced[row].tolist()
     future = edit.future[row].tolist()
@@ -69,6 +68,56 @@ def describe(edit: Edit, row: int, items: Tensor | None = None) -> str:
         lines.append("       " + "".join(mark.rjust(width) for mark in marks))
     lines.append("; ".join(notes))
     return "\n".join(lines)
+
+
+def draw(axes: Any, edit: Edit, row: int, items: Tensor) -> None:
+    """Draw what happened to one row: the row above, what became of it below, a line from each slot that is read to where it is read.
+
+    Padding is an empty box, a new id is orange, and a slot that shows something newer than the row had there is underlined in red.
+
+    Args:
+        axes: of matplotlib, as ``plt.subplots()[1]``; the library itself does not import it.
+        edit: a draw.
+        row: in 0..B - 1.
+        items: (B, L) ids the edit was sampled on.
+
+    Raises:
+        IndexError: there is no such row.
+
+    Example:
+        >>> import matplotlib.pyplot as plt, torch, seqaug as sa  # doctest: +SKIP
+        >>> items = torch.tensor([[0, 1, 2, 3, 4, 5]])
+        >>> figure, axes = plt.subplots()  # doctest: +SKIP
+        >>> sa.inspect.draw(axes, sa.Crop(0.5, 0.5).sample(items), 0, items)  # doctest: +SKIP
+    """
+    check_row(edit, row)
+    before, after = items[row].tolist(), edit(items)[row].tolist()
+    source, replaced = edit.source[row].tolist(), edit.replaced[row].tolist()
+    future = (edit.future & edit.valid)[row].tolist()
+    for slot, item in enumerate(before):
+        _box(axes, slot, 1.0, item, edit.pad_id, "#9ecae1")
+    for slot, item in enumerate(after):
+        _box(axes, slot, 0.0, item, edit.pad_id, "#f28e2b" if replaced[slot] >= 0 else "#9ecae1")
+        if source[slot] >= 0:
+            axes.plot([source[slot], slot], [0.78, 0.22], color="#888888", linewidth=1)
+        if future[slot]:
+            axes.plot([slot - 0.35, slot + 0.35], [-0.3, -0.3], color="#d62728", linewidth=2.5)
+    axes.set_yticks([0, 1], ["after", "before"])
+    axes.set_xticks([])
+    axes.set_xlim(-0.6, len(before) - 0.4)
+    axes.set_ylim(-0.5, 1.4)
+
+
+def _box(axes: Any, slot: int, height: float, item: int, pad_id: int, color: str) -> None:
+    empty = item == pad_id
+    style = {"boxstyle": "round", "facecolor": "none" if empty else color, "edgecolor": "#cccccc"}
+    axes.text(slot, height, "  " if empty else str(item), ha="center", va="center", bbox=style)
+
+
+def check_row(edit: Edit, row: int) -> None:
+    rows = edit.source.shape[0]
+    if not 0 <= row < rows:
+        raise IndexError(f"row must be in 0..{rows - 1}, got row={row}")
 
 
 def _cell(item: int, pad_id: int, width: int) -> str:

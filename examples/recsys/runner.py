@@ -76,6 +76,8 @@ def train_one(
     say(f"\n{name}: {describe(settings)}; {parameters:,} parameters", job.quiet)
     history = History()
     objective = build_objective(job.dataset, settings)
+    if settings.augmented:
+        say(views_line(objective, job.dataset, settings), job.quiet)
     fitted = fit(
         job.dataset, settings, objective, folder / "checkpoints",
         history=history,
@@ -89,6 +91,23 @@ def train_one(
         report.draw_operator_weights(folder / "operators.png", extra["operator_weights"])
         say(report.operator_table(extra["operator_weights"]), job.quiet)
     files.save_fit(folder, fitted, settings, facts, extra)
+
+
+def views_line(objective: nn.Module, data: Dataset, settings: Settings) -> str:
+    """What one draw of views does to the training rows."""
+    rows = [row for row in data.training_rows() if len(row) > 1]
+    items, target = (
+        sa.pad_sequences(part, length=settings.max_length)
+        for part in ([r[:-1] for r in rows], [r[1:] for r in rows])
+    )
+    seen = [
+        sa.inspect.summarize(
+            part.operator, items, target, generator=torch.Generator().manual_seed(settings.seed)
+        )
+        for part in objective.modules()
+        if isinstance(part, sa.MixupOp)
+    ]
+    return "\n".join(f"views of {one}" for one in seen)
 
 
 def describe(settings: Settings) -> str:

@@ -1,0 +1,59 @@
+"""What inspect says of draws that are known by hand, in words, in numbers and as a picture."""
+
+from __future__ import annotations
+
+import matplotlib
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import seqaug as sa
+
+matplotlib.use("Agg")
+ITEMS = torch.tensor([[0, 0, 3, 7, 5], [1, 2, 3, 4, 5]])
+EDIT = sa.Edit(
+    source=torch.tensor([[-1, -1, 2, 4, 3], [-1, 1, 2, 3, 4]]),
+    replaced=torch.tensor([[-1, -1, 9, -1, -1], [-1, -1, -1, -1, -1]]),
+    rate=torch.tensor([0.5, 0.25]),
+)
+
+
+class Fixed(sa.Augmentation):
+    """An operator that always draws the same."""
+
+    def draw(self, items: torch.Tensor, generator: torch.Generator | None = None) -> None:
+        return None
+
+    def plan(self, items: torch.Tensor, noise: None, timestamps: torch.Tensor | None = None) -> sa.Edit:
+        return EDIT
+
+
+def test_summary_counts_what_happened() -> None:
+    target = torch.tensor([[0, 0, 7, 5, 6], [2, 3, 4, 5, 6]])
+    seen = sa.inspect.summarize(Fixed(), ITEMS, target)
+    assert seen.rows == 2 and seen.unchanged == 0.0
+    assert seen.length == pytest.approx(7 / 8)
+    assert seen.new == pytest.approx(1 / 7)
+    assert seen.moved == pytest.approx(2 / 7)
+    assert seen.future == pytest.approx(1 / 8)
+    assert seen.leaked == pytest.approx(1 / 8), "slot 3 of the first row shows 5, its target"
+    assert seen.rate == pytest.approx(0.375)
+    assert "2 rows: 0.0% unchanged, length x 0.88" in str(seen)
+
+
+def test_picture_shows_rows_new_ids_and_the_future() -> None:
+    axes = Figure().add_subplot()
+    sa.inspect.draw(axes, EDIT, 0, ITEMS)
+    texts = [text.get_text().strip() for text in axes.texts]
+    assert texts == ["", "", "3", "7", "5", "", "", "9", "5", "7"]
+    orange = [
+        text.get_text()
+        for text in axes.texts
+        if text.get_bbox_patch().get_facecolor()[:2] == (0xF2 / 255, 0x8E / 255)
+    ]
+    assert orange == ["9"]
+    lines = [(list(line.get_xdata()), line.get_color()) for line in axes.lines]
+    assert [x for x, color in lines if color == "#888888"] == [[2, 2], [4, 3], [3, 4]]
+    assert [x for x, color in lines if color == "#d62728"] == [[2.65, 3.35]]
+    with pytest.raises(IndexError, match="row=2"):
+        sa.inspect.draw(axes, EDIT, 2, ITEMS)
