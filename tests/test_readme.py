@@ -150,6 +150,13 @@ def test_results_on_the_page_are_those_committed(page: Path) -> None:
     assert text == results.replaced(text, results.current()), "run: python docs/results_table.py --write"
 
 
+def test_tables_of_benchmarks_are_those_of_the_measurements() -> None:
+    benchmarks = load(ROOT / "docs" / "benchmarks_table.py")
+    text = benchmarks.PAGE.read_text(encoding="utf-8")
+    for section, make in benchmarks.SECTIONS.items():
+        assert text == benchmarks.replaced(text, section, make()), "run: python docs/benchmarks_table.py --write"
+
+
 def test_table_of_results_averages_seeds_and_names_what_differs(tmp_path: Path) -> None:
     results = load(ROOT / "docs" / "results_table.py")
     run = {

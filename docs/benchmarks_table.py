@@ -1,0 +1,158 @@
+"""Make the tables and plots of docs/benchmarks.md out of benchmarks/results/*.json, so that no figure is typed by hand.
+
+    python docs/benchmarks_table.py            # print the tables
+    python docs/benchmarks_table.py --write    # put them between their markers, and draw docs/pictures/benchmarks-*.png
+
+Each section of the page names itself in its markers, `<!-- operators: begin -->` and `<!-- operators: end -->`; one function below makes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+RESULTS = DOCS.parent / "benchmarks" / "results"
+PAGE = DOCS / "benchmarks.md"
+PICTURES = DOCS / "pictures"
+Results = dict[str, Any]
+
+
+def read(name: str) -> Results | None:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def machine_line(machine: Results) -> str:
+    return (
+        f"Machine: {machine['device']}, {machine['threads']} threads, torch {machine['torch']}; commit {machine['commit']}, "
+        f"{machine['date'][:10]}."
+    )
+
+
+def times(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def operators_table(name: str) -> str:
+    found = read(name)
+    if found is None:
+        return "Not measured yet."
+    setting = found["setting"]
+    lengths = (
+        "rows of 1 to 50 items, as many of each" if setting["data"] is None else f"rows of {setting['data']}"
+    )
+    lines = [
+        f"{setting['rows']:,} rows × {setting['slots']} slots, {lengths}, {setting['items']:,} items. {machine_line(found['machine'])}",
+        "",
+        "| | eager | × limit | compiled | × limit | sequences/s | GB/s | × faster than rows | than RecBole |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in found["results"]:
+        seconds = row["seconds"]
+        lines.append(
+            f"| {row['operator']} | {seconds['eager'] * 1e3:.2f} ms | {times(row['eager_over_limit'])} "
+            f"| {seconds['compiled'] * 1e3:.2f} ms | {times(row['compiled_over_limit'])} "
+            f"| {row['sequences_per_second']:,.0f} | {row['gigabytes_per_second']:.1f} "
+            f"| {times(row['rows_over_compiled'])} | {times(row.get('recbole_over_compiled'))} |"
+        )
+    return "\n".join(lines)
+
+
+def operators() -> str:
+    return "\n\n".join(operators_table(name) for name in ("operators", "operators-beauty"))
+
+
+def similarity() -> str:
+    found = read("similarity")
+    if found is None:
+        return "Not measured yet."
+    setting = found["setting"]
+    lines = [
+        f"{setting['items']:,} items, {setting['interactions']:,} interactions of {setting['users']:,} users, "
+        f"{setting['neighbours']} neighbours of each item. {machine_line(found['machine'])}",
+        "",
+        "| | seconds | most memory |",
+        "|---|---:|---:|",
+    ]
+    for row in found["results"]:
+        lines.append(f"| {row['method']} | {row['seconds']:.0f} | {row['peak_bytes'] / 2**30:.2f} GiB |")
+    return "\n".join(lines)
+
+
+def draw_operators() -> None:
+    """Compiled time of every operator over the limit of its run, and that of the same operator on Python lists."""
+    found = read("operators")
+    if found is None:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = found["results"]
+    names = [row["operator"] for row in rows]
+    limits = [row["seconds"]["compiled limit"] for row in rows]
+    figure, axes = plt.subplots(figsize=(8, 0.28 * len(rows) + 1), layout="constrained")
+    for call, color, label in (
+        ("compiled", "#4c78a8", "compiled"),
+        ("eager", "#9ecae1", "eager"),
+        ("rows", "#f28e2b", "Python lists"),
+        ("recbole", "#d62728", "RecBole"),
+    ):
+        shown = [
+            (name, row["seconds"][call] / limit)
+            for name, row, limit in zip(names, rows, limits, strict=True)
+            if call in row["seconds"]
+        ]
+        if shown:
+            axes.plot(
+                [x for _, x in shown], [names.index(n) for n, _ in shown], "o", color=color, label=label
+            )
+    axes.axvline(1, color="#888888", linewidth=1)
+    axes.axvline(3, color="#cccccc", linewidth=1, linestyle="--")
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(names)), names, size=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("time over that of one torch.rand and one gather, compiled")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(PICTURES / "benchmarks-operators.png", dpi=130, facecolor="white")
+
+
+SECTIONS: dict[str, Callable[[], str]] = {"operators": operators, "similarity": similarity}
+DRAWINGS: list[Callable[[], None]] = [draw_operators]
+
+
+def replaced(page: str, section: str, text: str) -> str:
+    """``page`` with ``text`` between the markers of one section."""
+    begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
+    if page.count(begin) != 1 or page.count(end) != 1:
+        raise ValueError(f"expected one {begin} and one {end} in {PAGE.name}")
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description="Make the tables of docs/benchmarks.md.")
+    parser.add_argument(
+        "--write", action="store_true", help="put the tables into the page and draw the plots"
+    )
+    if not parser.parse_args(argv).write:
+        for section, make in SECTIONS.items():
+            print(f"{section}\n{make()}\n")
+        return
+    page = PAGE.read_text(encoding="utf-8")
+    for section, make in SECTIONS.items():
+        page = replaced(page, section, make())
+    PAGE.write_text(page, encoding="utf-8")
+    for drawing in DRAWINGS:
+        drawing()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
