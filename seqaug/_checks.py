@@ -23,7 +23,7 @@ def check_number(name: str, value: object, low: float, high: float) -> None:
     """A real number in [low, high]; a tensor or a NaN is refused, since neither can be checked without looking later."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number in [{low}, {high}], got {name}={value!r}")
-    if not low <= value <= high:
+    if not low <= value <= high or value == float("inf"):
         raise ValueError(f"{name} must be in [{low}, {high}], got {name}={value!r}")
 
 

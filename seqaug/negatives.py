@@ -18,6 +18,8 @@ FINE_CATALOG = 2**17
 
 def excluded_ids(target: Tensor | SoftTarget, history: Tensor | None) -> Tensor:
     """(B, M) what each row must not be offered: its own targets and its history."""
+    if not isinstance(target, (Tensor, SoftTarget)):
+        raise TypeError(f"target must be ids, a SoftTarget or vectors, got {type(target).__name__}")
     if isinstance(target, SoftTarget):
         own = [target.first, target.second]
     else:

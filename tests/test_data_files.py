@@ -1,5 +1,6 @@
 """Reading data: the two file formats, the generated shop, and what is said about bad input."""
 
+import time
 from collections import Counter
 
 import polars as pl
@@ -93,8 +94,8 @@ def test_interactions_from_text(tmp_path, header, separator):
     kept = plain_core(rows)
     assert 0 < len(kept) < len(rows)
     expected: dict[str, list[tuple[str, int]]] = {}
-    for user, item, time in kept:
-        expected.setdefault(user, []).append((item, time))
+    for user, item, when in kept:
+        expected.setdefault(user, []).append((item, when))
     assert data.users == list(expected)
     assert len(set(data.items)) == data.num_items == len({r[1] for r in kept})
     for user, row in zip(data.users, data.rows, strict=True):
@@ -171,3 +172,48 @@ def test_the_shop_is_what_it_says():
     assert sum(counts[:150]) > 3 * sum(counts[-750:])  # the first tenth sells more than thrice the last half
     after = Counter(pair for row in shop.rows for pair in zip(row, row[1:], strict=False))
     assert sum(count for count in after.values() if count > 5) > 2000  # transitions that come again
+
+
+def test_dates_do_not_depend_on_where_they_are_read(tmp_path, monkeypatch):
+    # 02:30 does not exist on this day in Berlin.
+    hours = ["01:30", "01:50", "02:30", "03:10", "04:00", "05:00"]
+    lines = [
+        f"u{user},i{(user + step) % 6},2020-03-29T{hour}"
+        for user in range(6)
+        for step, hour in enumerate(hours)
+    ]
+    path = text(tmp_path, "user,item,timestamp\n" + "\n".join(lines) + "\n", "a.csv")
+    here = read_interactions(path, "a")
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        there = read_interactions(path, "a")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert here.rows == there.rows and here.rows[0] == [1, 2, 3, 4, 5, 6]
+    zulu = text(tmp_path, path.read_text().replace("\n", "Z\n").replace("timestampZ", "timestamp"), "z.csv")
+    assert read_interactions(zulu, "z").rows == here.rows
+
+
+def test_empty_lines_and_marks_are_passed_over(tmp_path):
+    lines = "\n".join(f"u{user},i{(user + step) % 6},{step}" for user in range(6) for step in range(6))
+    plain = read_interactions(text(tmp_path, f"user,item,timestamp\n{lines}\n", "a.csv"), "a")
+    broken = lines.replace("u3,i3,0\n", "u3,i3,0\n\n")
+    loose = read_interactions(text(tmp_path, f"\n\nuser,item,timestamp\n\n{broken}\n\n\n", "b.csv"), "b")
+    assert loose.rows == plain.rows
+    bad = text(tmp_path, f"user,item,timestamp\n\n{lines}\nu1,i1,never\n", "c.csv")
+    with pytest.raises(UsageError, match=r"c.csv:39: expected a user"):
+        read_interactions(bad, "c")
+    marked = tmp_path / "d.txt"
+    marked.write_bytes(b"\xef\xbb\xbfa 1 2 3 4\nb 1 2 3 4\n")
+    assert read_sequences(marked, "d").users == ["a", "b"]
+
+
+def test_endings_in_capitals(tmp_path):
+    frame = pl.DataFrame(
+        {"user": [user for user in range(6) for _ in range(6)], "item": [(u + s) % 6 for u in range(6) for s in range(6)],
+         "timestamp": [step for _ in range(6) for step in range(6)]}
+    )  # fmt: skip
+    frame.write_parquet(tmp_path / "A.PARQUET")
+    assert len(load(str(tmp_path / "A.PARQUET")).rows) == 6

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import seqaug as sa
 from seqaug.losses import (
     BCELoss,
     BPRLoss,
@@ -446,3 +447,32 @@ def test_sampled_negatives_feed_a_loss() -> None:
     case = Case()
     drawn = UniformNegatives(ITEMS, k=2).sample(case.ids, history=case.other)
     assert BCELoss()(case.hidden, case.table, case.ids, negatives=drawn).item() > 0
+
+
+def test_errors_of_what_is_no_tensor() -> None:
+    hidden, table, target = torch.zeros(2, 3, 4), torch.zeros(7, 4), torch.ones(2, 3, dtype=torch.long)
+    loss = sa.ICELoss(catalog=slice(1, 6))
+    with pytest.raises(TypeError, match="weight must be a tensor, .* got weight=0.5"):
+        loss(hidden, table, target, weight=0.5)
+    with pytest.raises(ValueError, match=r"target.lam.shape=\(2,\): one share per row is \(rows, 1\)"):
+        loss(hidden, table, sa.SoftTarget(target, target, torch.rand(2)))
+    with pytest.raises(TypeError, match="target.lam must be a tensor"):
+        loss(hidden, table, sa.SoftTarget(target, target, 0.5))
+    with pytest.raises(TypeError, match="target must be ids, .* got list"):
+        sa.UniformNegatives(5).sample([[1]])
+    with pytest.raises(ValueError, match="above 0 and finite"):
+        sa.ICELoss(catalog=slice(1, 6), denominator=float("inf"))
+    with pytest.raises(ValueError, match="gamma=inf"):
+        sa.FocalLoss(gamma=float("inf"))
+    with pytest.raises(TypeError, match="weights must be numbers"):
+        sa.Policy([sa.Crop(0.1, 0.5)], weights="a")
+
+
+def test_a_pair_of_negatives_may_come_as_a_list() -> None:
+    hidden, table, target = torch.randn(2, 3, 4), torch.randn(7, 4), torch.ones(2, 3, dtype=torch.long)
+    ids, log_q = sa.UniformNegatives(5, k=2).sample(target)
+    loss = sa.SampledSoftmaxLoss()
+    assert torch.equal(
+        loss(hidden, table, target, negatives=[ids, log_q]),
+        loss(hidden, table, target, negatives=(ids, log_q)),
+    )

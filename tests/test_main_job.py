@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 import seqaug as sa
 from recsys import machine
-from recsys.cli import run
+from recsys.cli import parser, run
 from recsys.progress import Progress
 from recsys.shop import generate
 from rmhsaocl_full import HybridAugmentation
@@ -322,6 +322,11 @@ BAD = [
     (["--device", "tpux"], "one of auto, cpu, gpu, cuda, mps, got 'tpux'"),
     (["--stages", "3"], "got stages=3"),
     (["--system", "sasrec", "--views", "2"], "use --system rmhsaocl"),
+    (["--system", "rmhsaocl", "--views", "0"], "got none for rmhsaocl; that is sasrec-ice"),
+    (["--system", "sasrec", "--loss", "ice"], "whose loss is in the name; use --system sasrec-ice"),
+    (["--system", "sasrec-ice", "--negatives", "5"], "expected --negatives with a loss that samples"),
+    (["--rate=-0.1-0.5"], "0 <= A <= B <= 1, got rate=-0.1-0.5"),
+    (["--rate", "0.1-0.2-0.3"], "with 0 <= A <= B <= 1, got '0.1-0.2-0.3'"),
     (["--colour", "red"], "--help"),
     (["--seeds", "0"], "got seeds=0"),
     (["--operators", ","], "got none"),
@@ -341,6 +346,23 @@ def test_bad_options_are_one_line_and_leave_nothing(options, said, tmp_path, cap
     stdout, stderr = capsys.readouterr()
     assert stdout == "" and stderr.startswith("error: ") and stderr.count("\n") == 1 and said in stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rates_may_be_written_with_exponents():
+    assert parser().parse_args(["--rate", "1e-3-5e-1"]).rate == (0.001, 0.5)
+    assert parser().parse_args(["--rate", "0.3"]).rate == (0.3, 0.3)
+
+
+def test_ctrl_c_before_training(tmp_path, capsys, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recsys.job.load", interrupted)
+    assert job("--out", tmp_path / "run") == 130
+    assert (
+        capsys.readouterr().err == "\nstopped before anything was written\n"
+        and list(tmp_path.iterdir()) == []
+    )
 
 
 def test_bad_files_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -94,6 +95,9 @@ def run(argv: Sequence[str], build_objective: Callable[[Dataset, Settings], nn.M
         job = plan(vars(parser().parse_args(argv)))
     except UsageError as error:
         return _fail(error)
+    except KeyboardInterrupt:
+        print("\nstopped before anything was written", file=sys.stderr)
+        return 130
     from recsys.runner import (
         run_systems,  # Lightning takes seconds to import: not before the input is known good
     )
@@ -120,10 +124,16 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _range(text: str) -> tuple[float, float]:
+    number = r"([+-]?[\d.]+(?:[eE][+-]?\d+)?)"
+    found = re.fullmatch(f"{number}(?:-{number})?", text.strip())
     try:
-        low, high = (float(part) for part in (text.split("-") if "-" in text else (text, text)))
+        if found is None:
+            raise ValueError
+        low, high = float(found[1]), float(found[2] or found[1])
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected A-B such as 0.2-0.7, got {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"expected A-B such as 0.2-0.7 with 0 <= A <= B <= 1, got {text!r}"
+        ) from None
     return low, high
 
 

@@ -111,7 +111,9 @@ def read_sequences(path: Path, name: str) -> Dataset:
     users: list[str] = []
     first_line: dict[str, int] = {}
     widest = (0, 0)  # largest id, its line
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(
+        path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1
+    ):
         if not line.strip():
             continue
         user, *words = line.split()

@@ -8,7 +8,7 @@ users and items with fewer than five interactions are dropped until none is left
 from __future__ import annotations
 
 import csv
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 CORE = 5
+PARQUET = (".parquet", ".pq")
 NAMES = {
     "user": ("user", "user_id", "userid", "uid", "user_idx", "u", "customer_id", "visitorid", "reviewerid", "session_id"),
     "item": (
@@ -35,7 +36,7 @@ def read_interactions(path: Path, name: str, columns: list[str] | None = None) -
     """Read a CSV (any of , ; tab |) or parquet file; ``columns`` names those of a file without a header."""
     import polars as pl
 
-    if path.suffix in (".parquet", ".pq"):
+    if path.suffix.lower() in PARQUET:
         try:
             frame = pl.read_parquet(path)
         except (pl.exceptions.PolarsError, OSError) as error:
@@ -64,16 +65,16 @@ def read_interactions(path: Path, name: str, columns: list[str] | None = None) -
 def _read_text(path: Path, columns: list[str] | None) -> pl.DataFrame:
     import polars as pl
 
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        head = file.readline()
-    if not head.strip():
+    head = _first_full_line(path)
+    if not head:
         raise UsageError(f"{path}: expected a header and rows, got an empty file")
     separator = _separator(head)
     try:
-        return pl.read_csv(
+        frame = pl.read_csv(
             path, separator=separator, has_header=columns is None, new_columns=columns, infer_schema=False,
             encoding="utf8-lossy",
         )  # fmt: skip
+        return frame.filter(~pl.all_horizontal(pl.all().is_null()))  # empty lines
     except (pl.exceptions.PolarsError, OSError) as error:
         with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
             reader = csv.reader(file, delimiter=separator)
@@ -84,6 +85,11 @@ def _read_text(path: Path, columns: list[str] | None) -> pl.DataFrame:
                         f"{path}:{reader.line_num}: expected {wide} fields, got {len(record)}: {record}"
                     ) from None
         raise UsageError(f"{path}: expected a CSV table, got {_first_line(error)}") from None
+
+
+def _first_full_line(path: Path) -> str:
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        return next((line for line in file if line.strip()), "")
 
 
 def _separator(head: str) -> str:
@@ -120,19 +126,21 @@ def _times(column: pl.Series) -> pl.Series:
 
 
 def _moment(text: str | None) -> float | None:
+    """Seconds of an ISO date; one that names no zone is UTC, so that the order does not depend on where it is read."""
+    text = (text or "").strip()
     try:
-        return datetime.fromisoformat(text or "").timestamp()
+        moment = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text)
     except ValueError:
         return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
 def _bad_row(path: Path, frame: pl.DataFrame, row: int, header: bool) -> str:
     values = ", ".join(f"{role}={frame[role][row]!r}" for role in NAMES)
     where = f"{path}: row {row + 1}"
-    if path.suffix not in (".parquet", ".pq"):
+    if path.suffix.lower() not in PARQUET:
         with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-            reader = csv.reader(file, delimiter=_separator(file.readline()))
-            file.seek(0)
+            reader = csv.reader(file, delimiter=_separator(_first_full_line(path)))
             for number, _ in enumerate(record for record in reader if record):
                 if number == row + header:
                     where = f"{path}:{reader.line_num}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from recsys.datasets import Dataset
 from recsys.errors import UsageError
-from recsys.settings import AUGMENTATION, Settings, check, control_of, resolve
+from recsys.settings import AUGMENTATION, NEGATIVES, Settings, check, control_of, plain_of, resolve
 from recsys.sources import data_name, load
 
 DEFAULT_SYSTEMS = "sasrec,sasrec-ice,rmhsaocl"
@@ -76,12 +76,7 @@ def _new(given: dict[str, Any], out: str | None, quiet: bool) -> Job:
                 matched, resolve(matched, options, given.get("paper", False), data_name(source))
             )
         systems[name] = settings
-    idle = [name for name in AUGMENTATION if name in options]
-    if idle and not any(settings.augmented for settings in systems.values()):
-        raise UsageError(
-            f"expected an augmented system with --{idle[0].replace('_', '-')}, got {', '.join(systems)}; "
-            "use --system rmhsaocl"
-        )
+    _check_used(options, systems)
     _check_control(control, systems)
     first, seeds = given.get("seed", 0), given.get("seeds", 1)
     if seeds < 1:
@@ -106,6 +101,30 @@ def _new(given: dict[str, Any], out: str | None, quiet: bool) -> Job:
         quiet,
         _plain(given),
     )
+
+
+def _check_used(options: dict[str, Any], systems: dict[str, Settings]) -> None:
+    """An option that no system has a use for is a mistake, not a wish."""
+    names = ", ".join(systems)
+    if not any(settings.augmented for settings in systems.values()):
+        idle = [name for name in AUGMENTATION if name in options]
+        if idle and (options.get("views") == 0 or options.get("mixes") == (0, 0)):
+            raise UsageError(
+                f"expected views or mixes of an augmented system, got none for {names}; that is sasrec-ice"
+            )
+        if idle:
+            raise UsageError(
+                f"expected an augmented system with --{idle[0].replace('_', '-')}, got {names}; use --system rmhsaocl"
+            )
+        if "loss" in options:
+            raise UsageError(
+                f"expected --loss with an augmented system, got {names}, whose loss is in the name; use --system "
+                f"{plain_of(options['loss'])}"
+            )
+    if options.get("negatives") and not any(settings.loss in NEGATIVES for settings in systems.values()):
+        raise UsageError(
+            f"expected --negatives with a loss that samples ({', '.join(NEGATIVES)}), got {names}"
+        )
 
 
 def _continued(given: dict[str, Any], folder: Path, quiet: bool) -> Job:

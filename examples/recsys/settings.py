@@ -139,7 +139,12 @@ def resolve(system: str, given: dict[str, Any], paper: bool, data_name: str) -> 
 
 def control_of(settings: Settings) -> str:
     """The system that differs from an augmented one in nothing but the augmentation."""
-    return "sasrec" if settings.loss == "bce" else f"sasrec-{settings.loss}"
+    return plain_of(settings.loss)
+
+
+def plain_of(loss: str) -> str:
+    """The plain system of a loss."""
+    return "sasrec" if loss == "bce" else f"sasrec-{loss}"
 
 
 def check(settings: Settings) -> Settings:

@@ -35,7 +35,8 @@ def load(source: str, quiet: bool = False) -> Dataset:
             f"timestamp), got {source}"
         )
     if path.suffix.lower() in (*TABLES, *TEXTS) or "/" in source:
-        raise UsageError(f"expected --data to be an existing file, got {source}, which does not exist")
+        state = "is no file" if path.exists() else "does not exist"
+        raise UsageError(f"expected --data to be an existing file, got {source}, which {state}")
     choose("--data", source, KNOWN, also=" or a file")
     if source == "shop":
         return shop.generate()

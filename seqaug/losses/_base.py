@@ -41,8 +41,8 @@ class ItemLoss(nn.Module):
         if denominator is not None:
             if isinstance(denominator, bool) or not isinstance(denominator, (int, float)):
                 raise TypeError(f"denominator must be a number above 0, got denominator={denominator!r}")
-            if not denominator > 0:
-                raise ValueError(f"denominator must be above 0, got denominator={denominator!r}")
+            if not 0 < denominator < float("inf"):
+                raise ValueError(f"denominator must be above 0 and finite, got denominator={denominator!r}")
             if reduction not in ("token", "row"):
                 raise ValueError(
                     f"denominator={denominator!r} has no meaning with reduction={reduction!r}: "

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from seqaug.functional import full_precision
 from seqaug.losses._tokens import Tokens
 
-Negatives = Tensor | tuple[Tensor, Tensor]
+Negatives = Tensor | tuple[Tensor, Tensor] | list[Tensor]
 
 FORMS = (
     "ids (k,), (rows, k) or (rows, steps, k), vectors (k, features), (rows, k, features) or "
@@ -55,7 +55,10 @@ def refuse(name: str, negatives: Negatives | None) -> None:
 
 def score_negatives(tokens: Tokens, table: Tensor, negatives: Negatives) -> Scored:
     """hidden . negative for every token, in the accumulation dtype."""
-    ids, log_q = negatives if isinstance(negatives, tuple) else (negatives, None)
+    # A list of two is what a data loader makes of a pair.
+    ids, log_q = (
+        negatives if isinstance(negatives, (tuple, list)) and len(negatives) == 2 else (negatives, None)
+    )
     if not isinstance(ids, Tensor):
         raise TypeError(f"negatives must be {FORMS}, got {type(ids).__name__}")
     vectors = ids.is_floating_point()

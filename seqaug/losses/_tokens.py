@@ -102,7 +102,7 @@ def read_target(
     if isinstance(target, SoftTarget):
         for name, ids in (("first", target.first), ("second", target.second)):
             check_ids(f"target.{name}", ids, shape)
-        share = torch.broadcast_to(target.lam, shape)
+        share = broadcast_share(target.lam, shape)
         one = share.masked_fill(target.first == ignore_index, 0.0)
         two = (1.0 - share).masked_fill(target.second == ignore_index, 0.0)
         whole = one + two
@@ -120,6 +120,20 @@ def read_target(
         return target, None, None, None
     check_ids("target", target, shape)
     return target.long(), None, None, (target != ignore_index).float()
+
+
+def broadcast_share(lam: Tensor, shape: torch.Size) -> Tensor:
+    if not isinstance(lam, Tensor):
+        raise TypeError(f"target.lam must be a tensor of shares, got target.lam={lam!r}")
+    fits = lam.ndim <= len(shape) and all(
+        own in (1, wanted) for own, wanted in zip(reversed(lam.shape), reversed(shape), strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"target.lam must broadcast to the ids' shape {tuple(shape)}, got target.lam.shape={tuple(lam.shape)}: "
+            "one share per row is (rows, 1)"
+        )
+    return torch.broadcast_to(lam, shape)
 
 
 def shares(real: Tensor, rule: Rule, dtype: torch.dtype) -> Tensor:
@@ -140,6 +154,11 @@ def may_drop(states: Tensor) -> bool:
 
 
 def spread_weight(weight: Tensor, shape: torch.Size) -> Tensor:
+    if not isinstance(weight, Tensor):
+        raise TypeError(
+            f"weight must be a tensor, one per row or one per target, got weight={weight!r}: torch.full((rows,), 0.5) "
+            "weighs all rows alike"
+        )
     if weight.shape == shape:
         return weight
     if weight.shape == shape[:1]:

@@ -17,6 +17,8 @@ def check_weights(weights: Sequence[float] | None, members: int) -> list[float] 
     """Weights as a list of floats, one per member."""
     if weights is None:
         return None
+    if isinstance(weights, str) or not all(isinstance(weight, (int, float)) for weight in weights):
+        raise TypeError(f"weights must be numbers, one per operator, got weights={weights!r}")
     listed = [float(weight) for weight in weights]
     if len(listed) != members:
         raise ValueError(f"weights must be one per operator ({members}), got {len(listed)}: weights={listed}")
