@@ -227,9 +227,10 @@ def test_auto_says_what_it_takes(caplog: pytest.LogCaptureFixture) -> None:
     hidden, table = inputs(dtype=torch.float32)
     with caplog.at_level(logging.DEBUG, logger="seqaug"):
         loss = ICELoss(catalog=slice(1, 1530))
+        assert repr(loss) == "ICELoss(catalog=slice(1, 1530, None), backend='auto')"
         loss(hidden, table, torch.arange(1, 14))
     assert "1529 items: chunked" in caplog.text
-    assert "backend='auto'" in repr(loss)
+    assert repr(loss) == "ICELoss(catalog=slice(1, 1530, None), backend='auto' (took 'chunked'))"
 
 
 @pytest.mark.parametrize(

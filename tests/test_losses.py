@@ -130,7 +130,9 @@ def test_value_is_the_formula(name: str, kind: str, reduction: str) -> None:
             got = loss(case.hidden, case.table, case.target(kind), weight=weight, valid=case.real, **extras)
             want = expected(name, case, kind, reduction, weight)
             assert got.dtype == dtype
-            torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=tolerance)
+            # Of one position, within as much of the largest: a value near 0 is a difference of large scores.
+            floor = tolerance * want.abs().max().item() if reduction == "none" else 0.0
+            torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=floor)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

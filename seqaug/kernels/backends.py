@@ -31,14 +31,19 @@ def softmax_gradients(
     return sweep(hidden, table, slope, need_hidden=need_hidden, need_table=need_table)
 
 
-@functools.cache
-def choose(device: str, dtype: str, features: int, items: int) -> str:
-    """The faster backend, logged once per kind of input.
+def pick(device: str, dtype: str, features: int, items: int) -> str:
+    """The faster backend.
 
     Blocks win on a CPU at every size and dtype measured (benchmarks/losses.py), in bfloat16 by a factor of
     two, and run wherever torch does. Flash has not been measured on a GPU yet and has to be asked for by
     name.
     """
-    chosen = "chunked"
+    return "chunked"
+
+
+@functools.cache
+def choose(device: str, dtype: str, features: int, items: int) -> str:
+    """`pick`, logged once per kind of input."""
+    chosen = pick(device, dtype, features, items)
     log.debug("catalog softmax on %s, %s, %d features, %d items: %s", device, dtype, features, items, chosen)
     return chosen

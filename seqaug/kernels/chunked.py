@@ -23,8 +23,8 @@ from torch import Tensor
 
 # exp(60) summed over 1e12 items stays below float32's largest number, exp(-60) above its smallest.
 SAFE_LOGIT = 60.0
-# Exponentials kept at once (64 MiB of float32), unless that would leave blocks too low to be fast.
-KEPT, FEWEST_TOKENS = 2**24, 128
+# Exponentials kept at once (256 MiB of float32), unless that would leave blocks too low to be fast.
+KEPT, FEWEST_TOKENS = 2**26, 128
 CPU_TOKENS, CPU_ITEMS = 512, 1024
 OTHER_TOKENS, OTHER_ITEMS = 4096, 8192
 LOG2_E = 1.0 / math.log(2.0)
@@ -52,6 +52,11 @@ def factor_dtype(hidden: Tensor) -> torch.dtype:
     return torch.float32 if slow else hidden.dtype
 
 
+def logit_dtype(hidden: Tensor) -> torch.dtype:
+    """The dtype of logits: a CPU's low-precision product would round them, by 2**-9 in bfloat16."""
+    return accumulator(hidden.dtype) if hidden.device.type == "cpu" else factor_dtype(hidden)
+
+
 def softmax_gradients(
     hidden: Tensor, table: Tensor, slope: Slope | None, *, need_hidden: bool, need_table: bool
 ) -> Gradients:
@@ -67,6 +72,7 @@ def softmax_gradients(
     wide = accumulator(hidden.dtype)
     factor = factor_dtype(hidden)
     exact = factor == wide
+    logit = logit_dtype(hidden)
     height, width = block_shape(tokens, items, hidden.device)
     shift = needs_shift(hidden, table)
     lse = hidden.new_empty(tokens, dtype=wide)
@@ -76,21 +82,22 @@ def softmax_gradients(
     storage = hidden.new_empty(height * (items if need_table else width), dtype=factor)
 
     for span in spans(tokens, height):
-        states = hidden[span].to(factor)
+        states, queries = hidden[span].to(factor), hidden[span].to(logit)
         rows = len(states)
-        queries = states * LOG2_E if exact else states  # scaling rounds: not in a low-precision dtype
+        if logit == wide:
+            queries = queries * LOG2_E  # scaling rounds: not in a low-precision dtype
         total = states.new_zeros(rows, dtype=wide)
         mean = states.new_zeros(states.shape, dtype=wide)
         top = states.new_full((rows,), -torch.inf, dtype=wide)
         kept: list[tuple[slice, Tensor, Tensor]] = []
         for block in spans(items, width):
-            entries = table[block].to(factor)
+            entries, keys = table[block].to(factor), table[block].to(logit)
             size = rows * len(entries)
             scores = logits[:size].view(rows, len(entries))
-            if exact:
-                torch.mm(queries, entries.t(), out=scores)
+            if logit == wide:
+                torch.mm(queries, keys.t(), out=scores)
             else:
-                scores.copy_(queries @ entries.t()).mul_(LOG2_E)
+                scores.copy_(queries @ keys.t()).mul_(LOG2_E)
             if shift:
                 higher = torch.maximum(top, scores.amax(1))
                 shrink = torch.exp2(top - higher)

@@ -19,7 +19,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from seqaug.kernels.chunked import Gradients, Slope, accumulator
+from seqaug.kernels.chunked import Gradients, Slope, accumulator, factor_dtype
 
 
 def softmax_gradients(
@@ -27,6 +27,7 @@ def softmax_gradients(
 ) -> Gradients:
     """As `seqaug.kernels.chunked.softmax_gradients`."""
     wide = accumulator(hidden.dtype)
+    hidden, table = (x.to(factor_dtype(hidden)) for x in (hidden, table))
     if not len(hidden):
         hidden_grad = torch.empty_like(hidden, dtype=wide) if need_hidden else None
         table_grad = torch.zeros_like(table, dtype=wide) if need_table else None

@@ -131,4 +131,5 @@ class SoftmaxFocalLoss(CatalogLoss):
     ) -> Tensor:
         refuse("SoftmaxFocalLoss", negatives)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
+        self.note_backend(tokens.hidden, table)
         return catalog_loss(tokens, table, self.catalog, self.rule, self.gamma, self.backend)

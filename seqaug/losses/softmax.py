@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from seqaug import functional
-from seqaug.kernels import ops
-from seqaug.kernels.backends import check_backend
+from seqaug.kernels import backends, ops
 from seqaug.kernels.surprise import surprise
 from seqaug.losses._base import ItemLoss, check_catalog
 from seqaug.losses._negatives import Negatives, refuse
@@ -53,9 +52,20 @@ class CatalogLoss(ItemLoss):
     ) -> None:
         super().__init__(reduction=reduction, denominator=denominator, ignore_index=ignore_index)
         check_catalog(catalog)
-        check_backend(backend)
+        backends.check_backend(backend)
         self.catalog = catalog
         self.backend = backend
+        self._taken: str | None = None  # what "auto" took in the last call
+
+    def note_backend(self, hidden: Tensor, table: Tensor) -> None:
+        if self.backend == "auto":
+            dtype = functional.same_dtype(hidden[:0], table[:0])[0].dtype
+            items = len(range(*self.catalog.indices(len(table))))
+            self._taken = backends.pick(hidden.device.type, str(dtype), table.shape[1], items)
+
+    def extra_repr(self) -> str:
+        taken = "" if self._taken is None else f" (took {self._taken!r})"
+        return super().extra_repr().replace("backend='auto'", f"backend='auto'{taken}")
 
 
 class ICELoss(CatalogLoss):
@@ -99,6 +109,7 @@ class ICELoss(CatalogLoss):
     ) -> Tensor:
         refuse("ICELoss", negatives)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
+        self.note_backend(tokens.hidden, table)
         return catalog_loss(tokens, table, self.catalog, self.rule, 0.0, self.backend)
 
 
@@ -131,4 +142,5 @@ class CELoss(CatalogLoss):
     ) -> Tensor:
         refuse("CELoss", negatives)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule, only_last=True)
+        self.note_backend(tokens.hidden, table)
         return catalog_loss(tokens, table, self.catalog, self.rule, 0.0, self.backend)
