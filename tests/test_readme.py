@@ -154,7 +154,17 @@ def test_tables_of_benchmarks_are_those_of_the_measurements() -> None:
     benchmarks = load(ROOT / "docs" / "benchmarks_table.py")
     text = benchmarks.PAGE.read_text(encoding="utf-8")
     for section, make in benchmarks.SECTIONS.items():
-        assert text == benchmarks.replaced(text, section, make()), "run: python docs/benchmarks_table.py --write"
+        assert text == benchmarks.replaced(text, section, make()), (
+            "run: python docs/benchmarks_table.py --write"
+        )
+
+
+def test_the_tables_of_losses_are_made_from_json() -> None:
+    tables = load(ROOT / "docs" / "losses_table.py")
+    for page, parts in tables.pages().items():
+        text = page.read_text(encoding="utf-8")
+        for section, part in parts.items():
+            assert text == tables.replaced(text, section, part), "run: python docs/losses_table.py --write"
 
 
 def test_table_of_results_averages_seeds_and_names_what_differs(tmp_path: Path) -> None:
