@@ -14,26 +14,27 @@ import sys
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import seqaug as sa
 from recsys.batches import Batch
 from recsys.cli import run
 from recsys.datasets import Dataset, trainable
 from recsys.encoders import Encoder
+from recsys.next_item import NextItem, similar_items
 from recsys.progress import Progress
-from recsys.settings import NEGATIVES, Settings
-from recsys.training import expected_targets
+from recsys.settings import Settings
+from systems import SYSTEMS
 
 
-class HybridAugmentation(nn.Module):
+class HybridAugmentation(NextItem):
     """L = L_rec + sum over views of weight * loss(H_in) + sum over mixes of loss(H_out).
 
     With no views and no mixes it is plain next-item training: the control.
     """
 
     def __init__(self, data: Dataset, settings: Settings) -> None:
-        super().__init__()
+        super().__init__(data, settings)
         self.views = settings.views
         policy = build_policy(data, settings)
         self.mixup = sa.MixupOp(
@@ -46,13 +47,10 @@ class HybridAugmentation(nn.Module):
         over_positions, over_features = settings.mixes
         self.mixes = [sa.CrossMixup(settings.alpha, over="position")] * over_positions
         self.mixes += [sa.CrossMixup(settings.alpha, over="feature")] * over_features
-        self.loss = build_loss(data, settings)
         self.progress: Progress | None = None
         if isinstance(policy, sa.AdaptivePolicy):
             self.progress = Progress(policy, len(trainable(data)), settings.views)
             self.row_loss = sa.CELoss(catalog=slice(1, data.num_items + 1), reduction="none")
-        usual, per = NEGATIVES.get(settings.loss, (1, "position"))
-        self.negatives = sa.UniformNegatives(data.num_items, k=settings.negatives or usual, per=per)
 
     def forward(
         self, encoder: Encoder, batch: Batch, generator: torch.Generator | None = None
@@ -71,9 +69,7 @@ class HybridAugmentation(nn.Module):
         hidden, *view_hidden = states.split(len(items))
 
         # line 6: the losses
-        sampled: dict[str, Any] = {}
-        if self.loss.needs_negatives:
-            sampled["negatives"] = self.negatives.sample(target, history=items, generator=generator)
+        sampled = self.sampled(batch, generator)
         losses = {"rec": self.loss(hidden, table.weight, target, **sampled)}
         if self.progress is not None:
             with torch.no_grad():
@@ -128,30 +124,5 @@ def build_policy(data: Dataset, settings: Settings) -> sa.Augmentation:
     )
 
 
-def similar_items(data: Dataset) -> sa.ItemSimilarity:
-    return sa.ItemSimilarity.from_sequences(
-        data.training_rows(), num_items=data.num_items, method="itemcf-iuf", k=min(10, data.num_items - 1)
-    )
-
-
-def build_loss(data: Dataset, settings: Settings) -> nn.Module:
-    """The loss by name. ``expected`` divides by the expected number of targets, since batches are grouped by length:
-    a mean over each batch's own targets would let those of short rows count more.
-    """
-    catalog = slice(1, data.num_items + 1)
-    options: dict[str, Any] = {"reduction": "row" if settings.reduction == "row" else "token"}
-    if settings.reduction == "expected":
-        options["denominator"] = expected_targets(data, settings)
-    over_catalog = {
-        "ice": sa.ICELoss, "ce": sa.CELoss, "softmax-focal": sa.SoftmaxFocalLoss, "sce": sa.SCELoss, "rece": sa.RECELoss,
-    }  # fmt: skip
-    if settings.loss in over_catalog:
-        return over_catalog[settings.loss](catalog=catalog, **options)
-    if settings.loss == "gbce":
-        return sa.GBCELoss(num_items=data.num_items, **options)
-    sampled = {"bce": sa.BCELoss, "focal": sa.FocalLoss, "bpr": sa.BPRLoss, "sampled": sa.SampledSoftmaxLoss}
-    return sampled[settings.loss](**options)
-
-
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:], HybridAugmentation))
+    sys.exit(run(sys.argv[1:], HybridAugmentation, SYSTEMS))

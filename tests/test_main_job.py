@@ -22,6 +22,7 @@ from recsys.cli import parser, run
 from recsys.progress import Progress
 from recsys.shop import generate
 from rmhsaocl_full import HybridAugmentation
+from systems import SYSTEMS
 
 SCRIPT = Path(__file__).parent.parent / "examples" / "rmhsaocl_full.py"
 SMALL = ["--dim", "16", "--threads", "1", "--max-length", "12", "--batch-size", "64", "--device", "cpu"]
@@ -48,7 +49,7 @@ def known_rate(monkeypatch):
 
 
 def job(*words):
-    return run([str(word) for word in words], HybridAugmentation)
+    return run([str(word) for word in words], HybridAugmentation, SYSTEMS)
 
 
 def result(folder):

@@ -4,9 +4,9 @@ import torch
 
 from recsys.batches import HeldBatches, TrainBatches
 from recsys.datasets import Dataset, held_out, training_pairs
+from recsys.next_item import expected_targets
 from recsys.settings import Settings
 from recsys.shop import generate
-from recsys.training import expected_targets
 
 SHOP = generate(users=501, items=600, families=60)
 

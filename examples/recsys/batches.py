@@ -18,6 +18,7 @@ class Batch(NamedTuple):
     rows: Tensor  # (rows,) which of the training rows these are
     items: Tensor  # (rows, slots) left-padded ids
     target: Tensor  # (rows, slots) the item after each slot, 0 where there is none
+    times: Tensor | None = None  # (rows, slots) when each item came, if the data set knows
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class TrainBatches:
     seed: int
     rank: int = 0
     world: int = 1
+    times: Tensor | None = None  # (rows, length)
 
     def __len__(self) -> int:
         return -(-len(self.items) // self.batch_size) // self.world
@@ -48,7 +50,8 @@ class TrainBatches:
         for number in mine.tolist():
             rows = batches[number]
             longest = int(lengths[rows].max())
-            yield Batch(rows, self.items[rows, -longest:], self.target[rows, -longest:])
+            times = None if self.times is None else self.times[rows, -longest:]
+            yield Batch(rows, self.items[rows, -longest:], self.target[rows, -longest:], times)
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from torch import nn
-
-from recsys.datasets import Dataset
 from recsys.errors import UsageError
 from recsys.job import plan
+from recsys.next_item import NextItem
 from recsys.settings import LOSSES, SYSTEMS, Settings
 
 
@@ -26,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     p = Parser(
         prog="rmhsaocl_full.py",
-        description="Train and test RM-HSAOCL beside its baseline and its control.",
+        description="Train and test RM-HSAOCL or another system beside its baseline and its control.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
@@ -68,6 +66,12 @@ def parser() -> Parser:
         "--pad-mix", help="slots that are padding in the view only: keep the row's own, or embedding"
     )
     step.add_argument("--stages", type=int, help="1, or 2: start from the trained control")
+    step.add_argument(
+        "--contrast", type=float, help=f"weight of the contrast between views (default {defaults.contrast:g})"
+    )
+    step.add_argument(
+        "--temperature", type=float, help=f"of that contrast (default {defaults.temperature:g})"
+    )
     enc = p.add_argument_group("encoder")
     enc.add_argument("--encoder", help="sasrec or gru4rec")
     for name in ("dim", "layers", "heads", "max_length"):
@@ -89,8 +93,11 @@ def parser() -> Parser:
     return p
 
 
-def run(argv: Sequence[str], build_objective: Callable[[Dataset, Settings], nn.Module]) -> int:
-    """Parse, check everything, then train; 0, or 2 after a one-line error."""
+def run(argv: Sequence[str], hybrid: type[NextItem], others: Mapping[str, type[NextItem]]) -> int:
+    """Parse, check everything, then train; 0, or 2 after a one-line error.
+
+    ``hybrid`` is RM-HSAOCL with all that its settings make of it, ``others`` the systems with classes of their own.
+    """
     try:
         job = plan(vars(parser().parse_args(argv)))
     except UsageError as error:
@@ -103,7 +110,7 @@ def run(argv: Sequence[str], build_objective: Callable[[Dataset, Settings], nn.M
     )
 
     try:
-        run_systems(job, build_objective)
+        run_systems(job, hybrid, others)
     except UsageError as error:
         return _fail(error)
     except OSError as error:  # a full disk, a folder that went away: what was written before is whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ class Dataset:
 
     Leave-one-out: the last item of a row is the test target, the one before it the validation target; training
     sees the rest. ``users`` and ``items`` are the original names: ``users[r]`` of row r, ``items[i - 1]`` of id i.
+    ``times`` are those of the items, in any unit, if the source has them. ``made`` counts the items at the beginning of
+    each row that some system made up: they are read, but nobody has seen them, and unless ``score_made`` no loss asks
+    for them or for what follows the last of them, so that the targets are those of the data set as it was.
     """
 
     name: str
@@ -27,6 +31,10 @@ class Dataset:
     num_items: int
     users: list[str]
     items: list[str]
+    times: list[list[float]] | None = None
+    held: int = 2  # items at the end of a row that training does not see
+    made: list[int] | None = None
+    score_made: bool = False
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -36,18 +44,30 @@ class Dataset:
             raise UsageError(
                 f"expected item ids 1..{self.num_items} in {self.name}, got {low if low < 1 else high}"
             )
-        if max(map(len, self.rows)) <= MIN_ITEMS:
+        if max(map(len, self.rows)) <= self.held + 1:
             raise UsageError(
-                f"expected a user with at least {MIN_ITEMS + 1} items to train on, got at most {MIN_ITEMS} in {self.name}"
+                f"expected a user with at least {self.held + 2} items to train on, got at most {self.held + 1} in {self.name}"
             )
 
     def training_rows(self) -> list[list[int]]:
         """What training may look at: everything but the validation and test targets."""
-        return [row[:-2] for row in self.rows]
+        return [row[: -self.held] for row in self.rows]
+
+    def preceded_by(self, made: list[list[int]], *, score_made: bool = False) -> Dataset:
+        """The same users with items of their own put before their rows; times are lost."""
+        return dataclasses.replace(
+            self,
+            rows=[before + row for before, row in zip(made, self.rows, strict=True)],
+            times=None,
+            made=list(map(len, made)),
+            score_made=score_made,
+        )
 
     def fingerprint(self) -> str:
-        """SHA-256 of the rows."""
-        text = "\n".join(" ".join(map(str, row)) for row in self.rows)
+        """SHA-256 of the rows, and of the times if there are any."""
+        lines = [" ".join(map(str, row)) for row in self.rows]
+        lines += [" ".join(map(str, row)) for row in self.times or []]
+        text = "\n".join(lines)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def statistics(self) -> str:
@@ -70,38 +90,62 @@ class Held:
     seen: Tensor
 
 
+def targets_of(data: Dataset) -> list[int]:
+    """How many items of each training row are targets: all that follow another, but for what a system made up."""
+    made = data.made if data.made is not None and not data.score_made else [0] * len(data.rows)
+    return [max(0, len(row) - 1 - before) for row, before in zip(data.training_rows(), made, strict=True)]
+
+
 def trainable(data: Dataset) -> list[list[int]]:
-    """Training rows with an input and a target at least, in order: what ``Batch.rows`` counts."""
-    return [row for row in data.training_rows() if len(row) > 1]
+    """Training rows with a target at least, in order: what ``Batch.rows`` counts."""
+    return [row for row, count in zip(data.training_rows(), targets_of(data), strict=True) if count]
+
+
+def training_targets(data: Dataset) -> list[int]:
+    """Number of targets of each row of :func:`trainable`."""
+    return [count for count in targets_of(data) if count]
 
 
 def training_pairs(data: Dataset, length: int) -> tuple[Tensor, Tensor]:
-    """Inputs and next-item targets (rows, length) of every row with at least one of them, left-padded."""
+    """Inputs and next-item targets (rows, length) of every row with at least one target, left-padded."""
     import seqaug as sa
 
     rows = trainable(data)
     if not rows:
         raise UsageError(
-            f"expected a user with at least {MIN_ITEMS + 1} items to train on, got none in {data.name}"
+            f"expected a user with at least {data.held + 2} items to train on, got none in {data.name}"
         )
     items = sa.pad_sequences([row[:-1] for row in rows], length=length, side="left")
-    target = sa.pad_sequences([row[1:] for row in rows], length=length, side="left")
+    scored = zip(rows, training_targets(data), strict=True)
+    target = sa.pad_sequences([row[-count:] for row, count in scored], length=length, side="left")
     sa.check_batch(items, num_items=data.num_items)
     sa.check_batch(target, num_items=data.num_items)
     return items, target
+
+
+def training_times(data: Dataset, length: int) -> Tensor | None:
+    """When each input of :func:`training_pairs` came (rows, length) float64, 0 in padding; None if nobody knows."""
+    if data.times is None:
+        return None
+    rows = [times[: -data.held] for times, count in zip(data.times, targets_of(data), strict=True) if count]
+    padded = torch.zeros(len(rows), length, dtype=torch.float64)
+    for number, times in enumerate(rows):
+        kept = times[:-1][-length:]
+        padded[number, length - len(kept) :] = torch.tensor(kept, dtype=torch.float64)
+    return padded
 
 
 def held_out(data: Dataset, part: str, length: int) -> Held:
     """The ``"validation"`` or ``"test"`` targets with the histories before them."""
     import seqaug as sa
 
-    back = {"validation": 2, "test": 1}[part]
+    back = {"validation": data.held, "test": 1}[part]
     histories = [row[:-back] for row in data.rows]
-    longest = max(map(len, histories))
+    seen = [row[before:] for row, before in zip(histories, data.made or [0] * len(histories), strict=True)]
     return Held(
         items=sa.pad_sequences(histories, length=length, side="left"),
         target=torch.tensor([row[-back] for row in data.rows]),
-        seen=sa.pad_sequences(histories, length=longest, side="left"),
+        seen=sa.pad_sequences(seen, side="left"),
     )
 
 

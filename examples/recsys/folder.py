@@ -10,13 +10,15 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from recsys.evaluation import PROTOCOL
 from recsys.settings import Settings
-from recsys.training import Fit
+
+if TYPE_CHECKING:  # Lightning takes seconds to import
+    from recsys.training import Fit
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:

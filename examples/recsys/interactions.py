@@ -167,10 +167,12 @@ def _sequences(path: Path, name: str, frame: pl.DataFrame) -> Dataset:
     items = frame["item"].unique(maintain_order=True).to_list()
     number = {item: place for place, item in enumerate(items, start=1)}
     rows: dict[str, list[int]] = {user: [] for user in users}
+    times: dict[str, list[float]] = {user: [] for user in users}
     ordered = frame.sort("timestamp", "place")
-    for user, item in zip(ordered["user"], ordered["item"], strict=True):
+    for user, item, time in zip(ordered["user"], ordered["item"], ordered["timestamp"], strict=True):
         rows[user].append(number[item])
-    return Dataset(name, list(rows.values()), len(items), users, items)
+        times[user].append(time)
+    return Dataset(name, list(rows.values()), len(items), users, items, list(times.values()))
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,18 @@ from typing import Any
 
 from recsys.datasets import Dataset
 from recsys.errors import UsageError
-from recsys.settings import AUGMENTATION, NEGATIVES, Settings, check, control_of, plain_of, resolve
+from recsys.settings import (
+    AUGMENTATION,
+    CONTRAST,
+    CONTRASTIVE,
+    NEGATIVES,
+    Settings,
+    check,
+    control_of,
+    family,
+    plain_of,
+    resolve,
+)
 from recsys.sources import data_name, load
 
 DEFAULT_SYSTEMS = "sasrec,sasrec-ice,rmhsaocl"
@@ -75,7 +86,7 @@ def _new(given: dict[str, Any], out: str | None, quiet: bool) -> Job:
             systems.setdefault(
                 matched, resolve(matched, options, given.get("paper", False), data_name(source))
             )
-        systems[name] = settings
+        systems[settings.system] = settings
     _check_used(options, systems)
     _check_control(control, systems)
     first, seeds = given.get("seed", 0), given.get("seeds", 1)
@@ -106,7 +117,7 @@ def _new(given: dict[str, Any], out: str | None, quiet: bool) -> Job:
 def _check_used(options: dict[str, Any], systems: dict[str, Settings]) -> None:
     """An option that no system has a use for is a mistake, not a wish."""
     names = ", ".join(systems)
-    if not any(settings.augmented for settings in systems.values()):
+    if not any(settings.hybrid for settings in systems.values()):
         idle = [name for name in AUGMENTATION if name in options]
         if idle and (options.get("views") == 0 or options.get("mixes") == (0, 0)):
             raise UsageError(
@@ -116,11 +127,16 @@ def _check_used(options: dict[str, Any], systems: dict[str, Settings]) -> None:
             raise UsageError(
                 f"expected an augmented system with --{idle[0].replace('_', '-')}, got {names}; use --system rmhsaocl"
             )
-        if "loss" in options:
-            raise UsageError(
-                f"expected --loss with an augmented system, got {names}, whose loss is in the name; use --system "
-                f"{plain_of(options['loss'])}"
-            )
+    if "loss" in options and not any(settings.augmented for settings in systems.values()):
+        raise UsageError(
+            f"expected --loss with an augmented system, got {names}, whose loss is in the name; use --system "
+            f"{plain_of(options['loss'])}"
+        )
+    idle = [name for name in CONTRAST if name in options]
+    if idle and not any(family(name) in CONTRASTIVE for name in systems):
+        raise UsageError(
+            f"expected a contrastive system with --{idle[0]}, got {names}; use --system cl4srec"
+        )
     if options.get("negatives") and not any(settings.loss in NEGATIVES for settings in systems.values()):
         raise UsageError(
             f"expected --negatives with a loss that samples ({', '.join(NEGATIVES)}), got {names}"

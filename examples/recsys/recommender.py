@@ -10,12 +10,13 @@ from typing import cast
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recsys.batches import Batch, HeldBatches, TrainBatches
-from recsys.datasets import Dataset, Held, held_out, training_pairs
+from recsys.datasets import Dataset, Held, held_out, training_pairs, training_times
 from recsys.encoders import ENCODERS, Encoder
 from recsys.evaluation import metrics, ranks
+from recsys.next_item import NextItem
 from recsys.settings import Settings
 
 
@@ -26,6 +27,7 @@ class Data(L.LightningDataModule):
         super().__init__()
         self.settings = settings
         self.items, self.target = training_pairs(data, settings.max_length)
+        self.times = training_times(data, settings.max_length)
         self.validation = held_out(data, "validation", settings.max_length)
         self.test = held_out(data, "test", settings.max_length)
 
@@ -40,6 +42,7 @@ class Data(L.LightningDataModule):
             self.settings.batch_size,
             epoch_seed(self.settings.seed, epoch),
             *self._share(),
+            times=self.times,
         )
 
     def val_dataloader(self) -> HeldBatches:
@@ -50,11 +53,10 @@ class Data(L.LightningDataModule):
 class Recommender(L.LightningModule):
     """An encoder trained on an objective and ranked against the whole catalog.
 
-    The objective is what a system is: called with (encoder, batch, generator=) it returns the named losses of one
-    batch, whose sum is minimised.
+    The objective is what a system is.
     """
 
-    def __init__(self, encoder: Encoder, objective: nn.Module, settings: Settings, users: int) -> None:
+    def __init__(self, encoder: Encoder, objective: NextItem, settings: Settings, users: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.objective = objective
@@ -73,6 +75,7 @@ class Recommender(L.LightningModule):
         torch.manual_seed(seed)
         self.generator = torch.Generator(self.device).manual_seed(seed + 1)
         self.parts, self.steps = {}, 0
+        self.objective.start_epoch(self.encoder, self.current_epoch)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         losses = self.objective(self.encoder, batch, generator=self.generator)

@@ -6,28 +6,28 @@ import csv
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 import seqaug as sa
 from recsys import folder as files
 from recsys import machine, report
 from recsys.console import Console, MetricsFile, say
-from recsys.datasets import Dataset
 from recsys.evaluation import PROTOCOL
 from recsys.folder import Facts
 from recsys.job import Job
+from recsys.next_item import NextItem
 from recsys.recommender import build_encoder
-from recsys.settings import Settings, control_of
+from recsys.settings import CONTRASTIVE, Settings, control_of, family
 from recsys.training import History, fit
 
 
-def run_systems(job: Job, build_objective: Callable[[Dataset, Settings], nn.Module]) -> None:
+def run_systems(job: Job, hybrid: type[NextItem], others: Mapping[str, type[NextItem]]) -> None:
     """Train what is not trained yet; print and save the comparison."""
     out, data, systems = job.out, job.dataset, job.systems
     if systems[0].threads:
@@ -43,15 +43,13 @@ def run_systems(job: Job, build_objective: Callable[[Dataset, Settings], nn.Modu
 
     results = [files.load_result(job.control)] if job.control else []
     for settings in systems:
-        train_one(job, settings, build_objective, facts)
+        train_one(job, settings, others.get(family(settings.system), hybrid), facts)
         results.append(files.load_result(job.folder(settings)))
     draw(job)
     finish(out, report.by_system(results))
 
 
-def train_one(
-    job: Job, settings: Settings, build_objective: Callable[[Dataset, Settings], nn.Module], facts: Facts
-) -> None:
+def train_one(job: Job, settings: Settings, system: type[NextItem], facts: Facts) -> None:
     """One system, from where it stopped, unless its result is already there."""
     folder = job.folder(settings)
     name = folder.name
@@ -62,12 +60,12 @@ def train_one(
     ):
         say(f"\n{name}: already there", job.quiet)
         return
+    control = job.control or job.folder(dataclasses.replace(settings, system=control_of(settings)))
     start_from: dict[str, Tensor] | None = None
     extra: dict[str, Any] = {}
     if settings.stages == 2:  # the first stage is the control
-        first = job.control or job.folder(dataclasses.replace(settings, system=control_of(settings)))
-        start_from = load_file(first / "weights.safetensors")
-        before = files.load_result(first)
+        start_from = load_file(control / "weights.safetensors")
+        before = files.load_result(control)
         extra = {
             "first_stage": {name: before[name] for name in ("system", "epochs", "best_epoch", "seconds")}
         }
@@ -75,13 +73,15 @@ def train_one(
     parameters = sum(weight.numel() for weight in encoder.parameters())
     say(f"\n{name}: {describe(settings)}; {parameters:,} parameters", job.quiet)
     history = History()
-    objective = build_objective(job.dataset, settings)
-    if settings.augmented:
+    start = system.prepare(job.dataset, settings, folder, control, job.quiet)
+    extra |= start.facts
+    objective = system(start.data, settings)
+    if settings.hybrid:
         say(views_line(objective, job.dataset, settings), job.quiet)
     fitted = fit(
-        job.dataset, settings, objective, folder / "checkpoints",
+        start.data, settings, objective, folder / "checkpoints",
         history=history,
-        start_from=start_from,
+        start_from=start_from if start.weights is None else start.weights,
         callbacks=[Console(history, name, job.quiet), MetricsFile(history, folder)],
         loggers=loggers(folder),
     )  # fmt: skip
@@ -93,7 +93,7 @@ def train_one(
     files.save_fit(folder, fitted, settings, facts, extra)
 
 
-def views_line(objective: nn.Module, data: Dataset, settings: Settings) -> str:
+def views_line(objective: NextItem, data: Dataset, settings: Settings) -> str:
     """What one draw of views does to the training rows."""
     rows = [row for row in data.training_rows() if len(row) > 1]
     items, target = (
@@ -112,7 +112,9 @@ def views_line(objective: nn.Module, data: Dataset, settings: Settings) -> str:
 
 def describe(settings: Settings) -> str:
     text = f"{settings.encoder}, {settings.loss} loss, dropout {settings.dropout:g}"
-    if settings.augmented:
+    if family(settings.system) in CONTRASTIVE:
+        text += f", contrast {settings.contrast:g} at temperature {settings.temperature:g}"
+    if settings.hybrid:
         positions, features = settings.mixes
         text += (
             f", {settings.views} views of {'/'.join(settings.operators)} at rate {settings.rate[0]:g}-"

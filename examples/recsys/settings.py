@@ -47,6 +47,8 @@ class Settings:
     weighting: str = "none"
     future: str = "keep"
     pad_mix: str = "keep"
+    contrast: float = 0.1  # weight of the contrast between views, in the systems that have one
+    temperature: float = 1.0  # of that contrast
     # the encoder
     encoder: str = "sasrec"
     dim: int = 64
@@ -67,8 +69,14 @@ class Settings:
     threads: int = 0  # 0 = all cores
 
     @property
-    def augmented(self) -> bool:
+    def hybrid(self) -> bool:
+        """Whether views or mixes are added to the loss."""
         return self.views > 0 or self.mixes != (0, 0)
+
+    @property
+    def augmented(self) -> bool:
+        """Whether there is a control to compare with."""
+        return self.hybrid or family(self.system) in OTHERS
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -91,6 +99,23 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "sasrec": {"loss": "bce", **PLAIN},
 }  # fmt: skip
 SYSTEMS |= {f"sasrec-{loss}": {"loss": loss, **PLAIN} for loss in LOSSES if loss != "bce"}
+
+SYSTEMS["gsasrec"] = SYSTEMS["sasrec-gbce"]
+
+# The systems of examples/systems with their own losses; each is also there with the loss of RM-HSAOCL.
+CONTRASTIVE = ("cl4srec", "duorec", "coserec", "ticoserec")
+OTHERS: dict[str, dict[str, Any]] = {
+    "cl4srec": {"loss": "bce"},
+    "duorec": {"loss": "ice"},
+    "coserec": {"loss": "bce"},
+    "ticoserec": {"loss": "bce"},
+    "asrep": {"loss": "bce"},
+    "diffuasr": {"loss": "bce"},
+}
+SYSTEMS |= {name: values | PLAIN for name, values in OTHERS.items()}
+SYSTEMS |= {
+    f"{name}-ice": {"loss": "ice", **PLAIN} for name, values in OTHERS.items() if values["loss"] != "ice"
+}
 
 # All three systems in a few minutes; its products are too small to share among threads.
 SHOP: dict[str, Any] = {"epochs": 60, "patience": 5, "threads": 1}
@@ -117,12 +142,19 @@ AUGMENTATION = (
     "pad_mix",
     "stages",
 )
+CONTRAST = ("contrast", "temperature")
+
+
+def family(system: str) -> str:
+    """The system without the loss that it may have been given instead of its own: cl4srec of cl4srec-ice."""
+    return system.split("-")[0]
 
 
 def resolve(system: str, given: dict[str, Any], paper: bool, data_name: str) -> Settings:
     """Settings of ``system``: defaults, then the system, then the paper (if asked for), then what was given."""
     choose("--system", system, SYSTEMS)
     chosen = dict(SYSTEMS[system], system=system, data=data_name)
+    other = family(system) in OTHERS
     plain = chosen.get("views") == 0
     if data_name == "shop":
         chosen = SHOP | chosen
@@ -132,9 +164,16 @@ def resolve(system: str, given: dict[str, Any], paper: bool, data_name: str) -> 
         if not plain:
             chosen |= PAPER_AUGMENTATION
     if plain:
-        given = {name: value for name, value in given.items() if name not in AUGMENTATION and name != "loss"}
+        idle = AUGMENTATION if other else (*AUGMENTATION, *CONTRAST, "loss")
+        given = {name: value for name, value in given.items() if name not in idle}
         chosen["stages"] = 1
-    return check(dataclasses.replace(Settings(), **(chosen | given)))
+    settings = check(dataclasses.replace(Settings(), **(chosen | given)))
+    return dataclasses.replace(settings, system=name_of(family(system), settings.loss)) if other else settings
+
+
+def name_of(system: str, loss: str) -> str:
+    """The name of a system of examples/systems under a loss: its own, or another."""
+    return system if loss == OTHERS[system]["loss"] else f"{system}-{loss}"
 
 
 def control_of(settings: Settings) -> str:
@@ -184,6 +223,12 @@ def check(settings: Settings) -> Settings:
         )
     if not 0 < settings.alpha < math.inf:
         raise UsageError(f"expected --alpha above 0 and finite, got alpha={settings.alpha:g}")
+    if not 0 <= settings.contrast < math.inf:
+        raise UsageError(f"expected --contrast of at least 0 and finite, got contrast={settings.contrast:g}")
+    if not 0 < settings.temperature < math.inf:
+        raise UsageError(
+            f"expected --temperature above 0 and finite, got temperature={settings.temperature:g}"
+        )
     if not 0 < settings.lr < math.inf:
         raise UsageError(f"expected --lr above 0 and finite, got lr={settings.lr:g}")
     if not 0 <= settings.dropout < 1:

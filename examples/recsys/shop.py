@@ -4,7 +4,7 @@ Products come in families of like variants (the same case in other colours); fam
 popularity follows a power law. Every family has a few usual successors (a phone, then its case). A customer likes two
 departments and walks from family to family: mostly to a successor of the last one, at times to one of an earlier
 one, else to any in a department they like; which variant it becomes is a matter of popularity. Nothing is bought twice
-and most rows are short.
+and most rows are short. A customer comes every so many days, more or less regularly, and may buy several things on one.
 """
 
 from __future__ import annotations
@@ -58,5 +58,19 @@ def generate(seed: int = 2025, users: int = USERS, items: int = ITEMS, families:
             if item not in row:
                 row.append(item)
         rows.append([item + 1 for item in row])
+    clock = random.Random(seed + 1)  # of its own, so that the rows do not depend on it
+    times = [_days(clock, len(row)) for row in rows]
     names = [str(number) for number in range(1, max(users, items) + 1)]
-    return Dataset("shop", rows, items, names[:users], names[:items])
+    return Dataset("shop", rows, items, names[:users], names[:items], times)
+
+
+def _days(clock: random.Random, length: int) -> list[float]:
+    """The day of each purchase: visits at a customer's own pace, some customers far more regular than others."""
+    pace, regular = clock.uniform(5, 60), clock.randrange(1, 20)
+    day = clock.randrange(1000)
+    days = []
+    for _ in range(length):
+        days.append(float(day))
+        if clock.random() < 0.7:  # else one more thing on the same visit
+            day += 1 + round(clock.gammavariate(regular, pace / regular))
+    return days

@@ -6,7 +6,6 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,11 +14,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch import Tensor, nn
+from torch import Tensor
 
 from recsys.datasets import Dataset
 from recsys.errors import UsageError
 from recsys.evaluation import CUTOFFS, metrics
+from recsys.next_item import NextItem
 from recsys.recommender import Data, Recommender, build_encoder, rank_users
 from recsys.settings import Settings
 
@@ -91,7 +91,7 @@ class History(Callback):
 def fit(
     data: Dataset,
     settings: Settings,
-    objective: nn.Module,
+    objective: NextItem,
     folder: Path,
     *,
     history: History,
@@ -160,14 +160,6 @@ def fit(
         weights={name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()},
         history=history.rows,
     )
-
-
-def expected_targets(data: Dataset, settings: Settings) -> float:
-    """Mean number of targets a batch scores: all real ones, or one per row for a loss on the last slot."""
-    lengths: Iterator[int] = (min(len(row) - 1, settings.max_length) for row in data.training_rows())
-    real = [length for length in lengths if length > 0]
-    batches = -(-len(real) // settings.batch_size)
-    return (len(real) if settings.loss == "ce" else sum(real)) / batches
 
 
 def _load(checkpoint: Path) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""Next-item training: the base of every system, and by itself the control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import seqaug as sa
+from recsys.batches import Batch
+from recsys.datasets import Dataset, training_targets
+from recsys.encoders import Encoder
+from recsys.settings import NEGATIVES, Settings
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a system's own training begins with."""
+
+    data: Dataset  # as it is, or with items put before its rows
+    weights: dict[str, Tensor] | None = None  # of the encoder, instead of random ones
+    facts: dict[str, Any] = field(default_factory=dict)  # for ``result.json``
+
+
+class NextItem(nn.Module):
+    """The loss of the settings at every item of a row; a system adds its own losses to it.
+
+    Called with an encoder and a batch it returns the named losses of the batch, whose sum is minimised.
+    """
+
+    def __init__(self, data: Dataset, settings: Settings) -> None:
+        super().__init__()
+        self.loss = build_loss(data, settings)
+        usual, per = NEGATIVES.get(settings.loss, (1, "position"))
+        self.negatives = sa.UniformNegatives(data.num_items, k=settings.negatives or usual, per=per)
+
+    @classmethod
+    def prepare(
+        cls, data: Dataset, settings: Settings, folder: Path, control: Path, quiet: bool = False
+    ) -> Start:
+        """What has to be done before the system itself is trained; what it takes time to make is kept in ``folder``.
+
+        Args:
+            data: the data set.
+            settings: of the system.
+            folder: of the system; files in it are there again when a stopped run continues.
+            control: folder of the finished control.
+            quiet: say nothing meanwhile.
+        """
+        return Start(data)
+
+    def start_epoch(self, encoder: Encoder, epoch: int) -> None:
+        """Called before each epoch, counted from 0."""
+
+    def forward(
+        self, encoder: Encoder, batch: Batch, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        hidden = encoder(encoder.item_embedding(batch.items), batch.items > 0)
+        return {"rec": self.score(encoder, hidden, batch, generator)}
+
+    def score(
+        self, encoder: Encoder, hidden: Tensor, batch: Batch, generator: torch.Generator | None
+    ) -> Tensor:
+        """The loss of hidden states (rows, slots, features) on the batch's targets."""
+        table = encoder.item_embedding.weight
+        return self.loss(hidden, table, batch.target, **self.sampled(batch, generator))
+
+    def sampled(self, batch: Batch, generator: torch.Generator | None) -> dict[str, Any]:
+        """Negatives as an argument of the loss, if it takes them: items that the row has not."""
+        if not self.loss.needs_negatives:
+            return {}
+        return {"negatives": self.negatives.sample(batch.target, history=batch.items, generator=generator)}
+
+
+def build_loss(data: Dataset, settings: Settings) -> nn.Module:
+    """The loss by name. ``expected`` divides by the expected number of targets, since batches are grouped by length:
+    a mean over each batch's own targets would let those of short rows count more.
+    """
+    catalog = slice(1, data.num_items + 1)
+    options: dict[str, Any] = {"reduction": "row" if settings.reduction == "row" else "token"}
+    if settings.reduction == "expected":
+        options["denominator"] = expected_targets(data, settings)
+    over_catalog = {
+        "ice": sa.ICELoss, "ce": sa.CELoss, "softmax-focal": sa.SoftmaxFocalLoss, "sce": sa.SCELoss, "rece": sa.RECELoss,
+    }  # fmt: skip
+    if settings.loss in over_catalog:
+        return over_catalog[settings.loss](catalog=catalog, **options)
+    if settings.loss == "gbce":
+        return sa.GBCELoss(num_items=data.num_items, **options)
+    sampled = {"bce": sa.BCELoss, "focal": sa.FocalLoss, "bpr": sa.BPRLoss, "sampled": sa.SampledSoftmaxLoss}
+    return sampled[settings.loss](**options)
+
+
+def expected_targets(data: Dataset, settings: Settings) -> float:
+    """Mean number of targets a batch scores: all real ones, or one per row for a loss on the last slot."""
+    real = [min(count, settings.max_length) for count in training_targets(data)]
+    batches = -(-len(real) // settings.batch_size)
+    return (len(real) if settings.loss == "ce" else sum(real)) / batches
+
+
+def similar_items(data: Dataset) -> sa.ItemSimilarity:
+    """Items that the same users have, counted on training items only."""
+    return sa.ItemSimilarity.from_sequences(
+        data.training_rows(), num_items=data.num_items, method="itemcf-iuf", k=min(10, data.num_items - 1)
+    )

@@ -1,0 +1,45 @@
+"""What the contrastive systems share: two views of a row shall look alike to the encoder, and unlike those of other rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import seqaug as sa
+from recsys.batches import Batch
+from recsys.datasets import Dataset
+from recsys.encoders import Encoder
+from recsys.next_item import NextItem
+from recsys.settings import Settings
+
+
+class Contrast(NextItem):
+    """L = L_rec + weight * InfoNCE(view, other view), each view the encoder's last state on an augmented row.
+
+    The other rows of the batch are the negatives.
+
+    Args:
+        data: the data set.
+        settings: ``contrast`` is the weight, ``temperature`` that of InfoNCE.
+        policy: which operator a view of a row gets.
+    """
+
+    def __init__(self, data: Dataset, settings: Settings, policy: sa.Augmentation) -> None:
+        super().__init__(data, settings)
+        self.policy = policy
+        self.weight = settings.contrast
+        self.info_nce = sa.InfoNCELoss(temperature=settings.temperature)
+
+    def forward(
+        self, encoder: Encoder, batch: Batch, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        losses = super().forward(encoder, batch, generator)
+        views = self.policy.sample_views(batch.items, 2, timestamps=batch.times, generator=generator)
+        ids = torch.cat([edit(batch.items) for edit in views])  # (2 rows, slots)
+        one, two = last_states(encoder, ids).chunk(2)
+        return losses | {"contrast": self.weight * self.info_nce(one, None, two)}
+
+
+def last_states(encoder: Encoder, items: Tensor) -> Tensor:
+    """(rows, features): what the encoder makes of each left-padded row."""
+    return encoder(encoder.item_embedding(items), items > 0)[:, -1]

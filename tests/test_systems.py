@@ -1,0 +1,109 @@
+"""The systems around RM-HSAOCL: each learns something in two epochs, under its own loss and under ICE."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from recsys import machine
+from recsys.cli import run
+from recsys.datasets import held_out
+from recsys.evaluation import metrics, ranks
+from recsys.settings import OTHERS, PLAIN, SYSTEMS, Settings, control_of, family, resolve
+from recsys.shop import generate
+from rmhsaocl_full import HybridAugmentation
+from systems import SYSTEMS as CLASSES
+
+SHORT = ["--epochs", "2", "--lr", "0.01", "--batch-size", "64", "--dim", "32", "--threads", "1", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def known_rate(monkeypatch):
+    monkeypatch.setattr(machine, "matmul_rate", lambda: 123.4)
+
+
+def job(*words):
+    assert run([str(word) for word in words], HybridAugmentation, CLASSES) == 0
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def popularity():
+    """HR@10 and NDCG@10 of the most popular items of the shop."""
+    shop = generate()
+    ids = torch.tensor([item for row in shop.training_rows() for item in row])
+    table = torch.bincount(ids, minlength=shop.num_items + 2).float()[:, None]
+    held = held_out(shop, "test", 50)
+    return metrics(ranks(torch.ones(len(shop.rows), 1), table, held.target, held.seen))
+
+
+@pytest.fixture(scope="module")
+def controls(tmp_path_factory):
+    out = tmp_path_factory.mktemp("controls")
+    job("--system", "sasrec,sasrec-ice", "--out", out / "run", *SHORT)
+    return out / "run"
+
+
+def beats(found, popularity):
+    return all(found["test"][name] > popularity[name] for name in ("HR@10", "NDCG@10"))
+
+
+@pytest.mark.parametrize("system", sorted({name for name in SYSTEMS if family(name) in CLASSES}))
+def test_two_epochs_beat_popularity(system, controls, popularity, tmp_path):
+    control = controls / ("sasrec-ice" if SYSTEMS[system]["loss"] == "ice" else "sasrec")
+    job("--system", system, "--control", control, "--out", tmp_path / "run", *SHORT)
+    found = result(tmp_path / "run" / system)
+    assert found["system"] == system and found["settings"]["loss"] == SYSTEMS[system]["loss"]
+    assert beats(found, popularity)
+    assert f"{system} - {control.name}: HR@10" in (tmp_path / "run" / "report.txt").read_text()
+
+
+@pytest.mark.parametrize("system", ["gsasrec", "sasrec-sce", "basrec", "rmhsaocl"])
+def test_other_losses_and_another_encoder(system, popularity, tmp_path):
+    gru = ["--encoder", "gru4rec", "--layers", "1"] if system in ("basrec", "rmhsaocl") else []
+    views = ["--views", "1", "--mixes", "1+1"] if system == "basrec" else []
+    job("--system", system, "--out", tmp_path / "run", *SHORT, *gru, *views)
+    assert beats(result(tmp_path / "run" / system), popularity)
+
+
+def test_every_system_has_a_class_and_a_name_for_each_loss():
+    assert set(OTHERS) == set(CLASSES)
+    for name, values in OTHERS.items():
+        own = resolve(name, {}, False, "Beauty")
+        assert own.system == name and own.augmented and not own.hybrid
+        assert control_of(own) == ("sasrec" if values["loss"] == "bce" else f"sasrec-{values['loss']}")
+        other = resolve(name, {"loss": "focal"}, False, "Beauty")
+        assert (other.system, other.loss, family(other.system)) == (f"{name}-focal", "focal", name)
+        back = (
+            resolve(other.system.replace("-focal", "-ice"), {"loss": values["loss"]}, False, "Beauty")
+            if values["loss"] != "ice"
+            else own
+        )
+        assert back == own
+        assert resolve(name, {}, True, "Beauty").stages == 1  # the paper's stages are those of mixing
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--system", "sasrec", "--contrast", "0.2"], "expected a system that uses --contrast, got sasrec"),
+        (["--system", "duorec", "--contrast", "-1"], "got contrast=-1"),
+        (["--system", "duorec", "--temperature", "0"], "got temperature=0"),
+        (
+            ["--system", "duorec", "--views", "2"],
+            "expected a system that uses --views, got sasrec-ice, duorec",
+        ),
+    ],
+)
+def test_options_that_fit_no_system(options, said, capsys, tmp_path):
+    assert run([*options, "--out", str(tmp_path / "run")], HybridAugmentation, CLASSES) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_plain_systems_ignore_the_contrast():
+    plain = dataclasses.replace(Settings(), system="sasrec-ice", **PLAIN)
+    assert not plain.augmented and not plain.hybrid
