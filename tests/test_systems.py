@@ -14,13 +14,15 @@ from recsys.settings import OTHERS, PLAIN, SYSTEMS, Settings, control_of, family
 from recsys.shop import generate
 from rmhsaocl_full import HybridAugmentation
 from systems import SYSTEMS as CLASSES
+from systems import diffusion
 
-SHORT = ["--epochs", "2", "--lr", "0.01", "--batch-size", "64", "--dim", "32", "--threads", "1", "--quiet"]
+SHORT = ["--epochs", "2", "--lr", "0.005", "--batch-size", "64", "--threads", "1", "--quiet"]
 
 
 @pytest.fixture(autouse=True)
-def known_rate(monkeypatch):
+def quick(monkeypatch):
     monkeypatch.setattr(machine, "matmul_rate", lambda: 123.4)
+    monkeypatch.setattr(diffusion, "SAMPLED_STEPS", 4)
 
 
 def job(*words):

@@ -26,7 +26,7 @@ class Contrast(NextItem):
 
     def __init__(self, data: Dataset, settings: Settings, policy: sa.Augmentation) -> None:
         super().__init__(data, settings)
-        self.policy = policy
+        self.policy: sa.Augmentation = policy
         self.weight = settings.contrast
         self.info_nce = sa.InfoNCELoss(temperature=settings.temperature)
 
