@@ -16,7 +16,19 @@ from rmhsaocl_full import HybridAugmentation
 from systems import SYSTEMS as CLASSES
 from systems import diffusion
 
-SHORT = ["--epochs", "2", "--lr", "0.005", "--batch-size", "64", "--threads", "1", "--quiet"]
+SHORT = [
+    "--epochs",
+    "2",
+    "--lr",
+    "0.005",
+    "--batch-size",
+    "64",
+    "--dropout",
+    "0.1",
+    "--threads",
+    "1",
+    "--quiet",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +66,17 @@ def beats(found, popularity):
     return all(found["test"][name] > popularity[name] for name in ("HR@10", "NDCG@10"))
 
 
-@pytest.mark.parametrize("system", sorted({name for name in SYSTEMS if family(name) in CLASSES}))
+SLOW = ("asrep", "diffuasr")  # they train something else first, and read longer rows
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if family(name) in SLOW else [])
+        for name in sorted(SYSTEMS)
+        if family(name) in CLASSES
+    ],
+)
 def test_two_epochs_beat_popularity(system, controls, popularity, tmp_path):
     control = controls / ("sasrec-ice" if SYSTEMS[system]["loss"] == "ice" else "sasrec")
     job("--system", system, "--control", control, "--out", tmp_path / "run", *SHORT)
@@ -64,12 +86,35 @@ def test_two_epochs_beat_popularity(system, controls, popularity, tmp_path):
     assert f"{system} - {control.name}: HR@10" in (tmp_path / "run" / "report.txt").read_text()
 
 
-@pytest.mark.parametrize("system", ["gsasrec", "sasrec-sce", "basrec", "rmhsaocl"])
-def test_other_losses_and_another_encoder(system, popularity, tmp_path):
-    gru = ["--encoder", "gru4rec", "--layers", "1"] if system in ("basrec", "rmhsaocl") else []
-    views = ["--views", "1", "--mixes", "1+1"] if system == "basrec" else []
-    job("--system", system, "--out", tmp_path / "run", *SHORT, *gru, *views)
-    assert beats(result(tmp_path / "run" / system), popularity)
+GRU = ["--encoder", "gru4rec", "--layers", "1"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [
+            "gsasrec",
+            "--negatives",
+            "4",
+            "--batch-size",
+            "16",
+        ],  # 256 of 1,500 items keep all scores down for long
+        ["sasrec-sce"],
+        ["basrec", *GRU, "--views", "1", "--mixes", "1+1", "--lr", "0.01", "--batch-size", "32"],
+        ["rmhsaocl", *GRU],
+    ],
+    ids=lambda options: options[0],
+)
+def test_other_losses_and_another_encoder(options, popularity, tmp_path):
+    job("--system", options[0], "--out", tmp_path / "run", *SHORT, *options[1:])
+    assert beats(result(tmp_path / "run" / options[0]), popularity)
+
+
+def test_gsasrec_learns_what_is_popular(popularity, tmp_path):
+    """Its many negatives keep all scores down at first: two epochs do not bring it past popularity."""
+    job("--system", "gsasrec", "--negatives", "8", "--out", tmp_path / "run", *SHORT)
+    found = result(tmp_path / "run" / "gsasrec")["test"]
+    assert found["HR@10"] > 0.8 * popularity["HR@10"] > 5 * 10 / 1500
 
 
 def test_every_system_has_a_class_and_a_name_for_each_loss():
@@ -92,12 +137,15 @@ def test_every_system_has_a_class_and_a_name_for_each_loss():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--system", "sasrec", "--contrast", "0.2"], "expected a system that uses --contrast, got sasrec"),
+        (
+            ["--system", "sasrec", "--contrast", "0.2"],
+            "expected a contrastive system with --contrast, got sasrec",
+        ),
         (["--system", "duorec", "--contrast", "-1"], "got contrast=-1"),
         (["--system", "duorec", "--temperature", "0"], "got temperature=0"),
         (
             ["--system", "duorec", "--views", "2"],
-            "expected a system that uses --views, got sasrec-ice, duorec",
+            "expected an augmented system with --views, got sasrec-ice, duorec",
         ),
     ],
 )

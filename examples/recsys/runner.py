@@ -18,6 +18,7 @@ import seqaug as sa
 from recsys import folder as files
 from recsys import machine, report
 from recsys.console import Console, MetricsFile, say
+from recsys.datasets import Dataset
 from recsys.evaluation import PROTOCOL
 from recsys.folder import Facts
 from recsys.job import Job

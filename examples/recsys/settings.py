@@ -78,6 +78,11 @@ class Settings:
         """Whether there is a control to compare with."""
         return self.hybrid or family(self.system) in OTHERS
 
+    @property
+    def needs_control(self) -> bool:
+        """Whether the weights of the control are where it starts."""
+        return self.stages == 2 or family(self.system) == "diffuasr"
+
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 

@@ -63,7 +63,7 @@ def lacks_weights(run: Run, runs: list[Run], every: list[Run], folder: Path) -> 
     if (system_folder(run, folder) / "weights.safetensors").exists():
         return False
     return any(
-        other.settings.stages == 2 and other.result() is None and control(other, every) == run
+        other.settings.needs_control and other.result() is None and control(other, every) == run
         for other in runs
     )
 
