@@ -92,13 +92,6 @@ GRU = ["--encoder", "gru4rec", "--layers", "1"]
 @pytest.mark.parametrize(
     "options",
     [
-        [
-            "gsasrec",
-            "--negatives",
-            "4",
-            "--batch-size",
-            "16",
-        ],  # 256 of 1,500 items keep all scores down for long
         ["sasrec-sce"],
         ["basrec", *GRU, "--views", "1", "--mixes", "1+1", "--lr", "0.01", "--batch-size", "32"],
         ["rmhsaocl", *GRU],
