@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="take the rows from this text file")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="operators by name, as in the table")
     parser.add_argument("--out", default="operators", help="name of the JSON in benchmarks/results/")
     args = parser.parse_args()
     random.seed(0)
@@ -131,6 +132,8 @@ def main() -> None:
         f"{'':24}{'eager':>9}{'x limit':>9}{'compiled':>10}{'x limit':>9}{'sequences/s':>14}{'GB/s':>7}{'x rows':>9}"
     )
     for name, operator in build(0.2, 0.7, similar).items():
+        if args.only and name not in args.only:
+            continue
         operator = operator.to(device)
         compiled = torch.compile(operator, fullgraph=True)
         calls: dict[str, Callable[[], object]] = {
