@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,13 +66,14 @@ def test_import_is_silent_with_warnings_as_errors() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_import_takes_little_beyond_torch(record_property: Callable[[str, object], None]) -> None:
+def test_import_takes_little_beyond_torch() -> None:
+    """Processor time, so that a busy machine does not count."""
     code = (
-        "import time, torch; start = time.perf_counter(); import seqaug; print(time.perf_counter() - start)"
+        "import time, torch; start = time.process_time(); import seqaug; print(time.process_time() - start)"
     )
     done = python(code)
     assert done.returncode == 0, done.stderr
-    record_property("import_seconds_beyond_torch", float(done.stdout))
+    assert float(done.stdout) < 0.3
 
 
 def test_library_imports_nothing_but_its_dependencies() -> None:
