@@ -84,6 +84,16 @@ def similarity() -> str:
     return "\n".join(lines)
 
 
+def training() -> str:
+    found = read("training")
+    if found is None:
+        return "Not measured yet."
+    sys.path.insert(0, str(DOCS.parent / "benchmarks"))
+    from training import table
+
+    return f"Rows of {found['setting']['data']}. {machine_line(found['machine'])}\n\n{table(found)}"
+
+
 def draw_operators() -> None:
     """Compiled time of every operator over the limit of its run, and that of the same operator on Python lists."""
     found = read("operators")
@@ -124,7 +134,11 @@ def draw_operators() -> None:
     figure.savefig(PICTURES / "benchmarks-operators.png", dpi=130, facecolor="white")
 
 
-SECTIONS: dict[str, Callable[[], str]] = {"operators": operators, "similarity": similarity}
+SECTIONS: dict[str, Callable[[], str]] = {
+    "operators": operators,
+    "similarity": similarity,
+    "training": training,
+}
 DRAWINGS: list[Callable[[], None]] = [draw_operators]
 
 
