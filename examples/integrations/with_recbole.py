@@ -62,7 +62,7 @@ def last_prefixes(rows: Any) -> Any:
 # seqaug: end
 
 
-def configuration(model: type[SASRec], folder: Path, data: Dataset, epochs: int) -> Config:
+def configuration(folder: Path, data: Dataset, epochs: int) -> Config:
     """RecBole reads a file with a header of names and types; order in time is the place in the row."""
     (folder / "ml").mkdir()
     lines = [
@@ -79,7 +79,9 @@ def configuration(model: type[SASRec], folder: Path, data: Dataset, epochs: int)
         "train_batch_size": 256, "epochs": epochs, "state": "ERROR", "use_gpu": False, "seed": 0,
     }  # fmt: skip
     sys.argv = sys.argv[:1]  # RecBole reads the command line, too
-    return Config(model=model, dataset="ml", config_dict=settings)
+    return Config(
+        model="SASRec", dataset="ml", config_dict=settings
+    )  # and so for a subclass, which has no defaults of its own
 
 
 def train(data: Dataset, epochs: int, system: str) -> Trained:
@@ -87,7 +89,7 @@ def train(data: Dataset, epochs: int, system: str) -> Trained:
     kind = SeqaugSASRec if with_seqaug else SASRec
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # where RecBole leaves its logs
-        config = configuration(kind, Path(folder), data, epochs)
+        config = configuration(Path(folder), data, epochs)
         dataset = create_dataset(config)
         rows = dataset.build()[0]
         model = kind(config, rows)
