@@ -50,6 +50,8 @@ from seqaug.policies import (
     VariancePolicy,
 )
 from seqaug.refresh import RefreshNeighbours
+from seqaug.retrieval import target_ranks, top_items
+from seqaug.sharding import ShardedTable, gather_rows, split_rows
 from seqaug.similarity import ItemSimilarity
 from seqaug.soft_target import SoftTarget
 
@@ -96,6 +98,7 @@ __all__ = [
     "RepeatPad",
     "SCELoss",
     "SampledSoftmaxLoss",
+    "ShardedTable",
     "SoftTarget",
     "SoftmaxFocalLoss",
     "SomeOf",
@@ -110,9 +113,13 @@ __all__ = [
     "check_batch",
     "functional",
     "gap_variance",
+    "gather_rows",
     "inspect",
     "lengths",
     "pad_sequences",
     "prefixes",
+    "split_rows",
+    "target_ranks",
+    "top_items",
     "windows",
 ]

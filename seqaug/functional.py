@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
-from seqaug.kernels import ops
+from seqaug.kernels import ops, parallel
 from seqaug.kernels.backends import check_backend
+from seqaug.sharding import ShardedTable, Table, copy_to_ranks, spread
 
 
 def linear_logsumexp(
-    hidden: Tensor, table: Tensor, *, catalog: slice | None = None, backend: str = "auto"
+    hidden: Tensor, table: Table, *, catalog: slice | None = None, backend: str = "auto"
 ) -> Tensor:
     """log sum_c exp(hidden . table[c]), the denominator of a softmax over the whole catalog.
 
@@ -21,7 +23,7 @@ def linear_logsumexp(
 
     Args:
         hidden: (..., D) float.
-        table: (R, D) float, same D.
+        table: (R, D) float, same D; a `ShardedTable` or a DTensor sharded by rows as well.
         catalog: the rows of the table that are summed over; None for all of them.
         backend: "chunked" (any device, any dtype), "flash" (torch's attention kernels), "naive" (whole
             logits, the only one with second derivatives) or "auto", which logs its choice to the logger
@@ -44,16 +46,30 @@ def linear_logsumexp(
     check_backend(backend)
     check_table(hidden, table)
     start, stop = catalog_bounds(table, slice(None) if catalog is None else catalog)
-    states, table = same_dtype(hidden.reshape(-1, hidden.shape[-1]), table)
-    with full_precision(hidden.device.type):
-        lse = ops.denominators(states, table, start, stop, backend)
-    return lse.reshape(hidden.shape[:-1])
+    states = hidden.reshape(-1, hidden.shape[-1])
+    table = spread(table)
+    if isinstance(table, ShardedTable):
+        states = copy_to_ranks(states, table.group)
+    return denominators(states, table, start, stop, backend).reshape(hidden.shape[:-1])
 
 
-def check_table(hidden: Tensor, table: Tensor) -> None:
+def denominators(states: Tensor, table: Table, start: int, stop: int, backend: str) -> Tensor:
+    """Logsumexp (T,) of states (T, D), which for a sharded table come from `copy_to_ranks`."""
+    with full_precision(states.device.type):
+        if isinstance(table, ShardedTable):
+            states, local = same_dtype(states, table.local)
+            return parallel.denominators(
+                states, dataclasses.replace(table, local=local), start, stop, backend
+            )
+        return ops.denominators(*same_dtype(states, table), start, stop, backend)
+
+
+def check_table(hidden: Tensor, table: Table) -> None:
+    if not isinstance(hidden, Tensor):
+        raise TypeError(f"hidden must be a tensor, got {type(hidden).__name__}")
+    if not isinstance(table, (Tensor, ShardedTable)):
+        raise TypeError(f"table must be a tensor or a ShardedTable, got {type(table).__name__}")
     for name, value in (("hidden", hidden), ("table", table)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
         if not value.is_floating_point():
             raise TypeError(f"{name} must hold floats, got {name}.dtype={value.dtype}")
     if table.ndim != 2 or hidden.ndim < 1 or hidden.shape[-1] != table.shape[1]:
@@ -63,7 +79,7 @@ def check_table(hidden: Tensor, table: Tensor) -> None:
         )
 
 
-def catalog_bounds(table: Tensor, catalog: slice) -> tuple[int, int]:
+def catalog_bounds(table: Table, catalog: slice) -> tuple[int, int]:
     """First row of the catalog and one past its last; a slice that leaves the table is an error."""
     rows = table.shape[0]
     start, stop, step = catalog.indices(rows)

@@ -31,6 +31,7 @@ PUBLIC = {
     "BCELoss", "BPRLoss", "GBCELoss", "FocalLoss", "SoftmaxFocalLoss", "CELoss", "ICELoss", "SampledSoftmaxLoss",
     "SCELoss", "RECELoss", "InfoNCELoss", "functional",
     # around them
+    "ShardedTable", "gather_rows", "split_rows", "top_items", "target_ranks",
     "ItemSimilarity", "RefreshNeighbours", "UniformNegatives", "PopularityNegatives", "InBatchNegatives", "pad_sequences", "lengths", "check_batch", "inspect",
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from seqaug.functional import full_precision
 from seqaug.losses._tokens import Tokens
+from seqaug.sharding import ShardedTable, Table, spread, sum_over_ranks
 
 Negatives = Tensor | tuple[Tensor, Tensor] | list[Tensor]
 
@@ -53,7 +54,7 @@ def refuse(name: str, negatives: Negatives | None) -> None:
         )
 
 
-def score_negatives(tokens: Tokens, table: Tensor, negatives: Negatives) -> Scored:
+def score_negatives(tokens: Tokens, table: Table, negatives: Negatives) -> Scored:
     """hidden . negative for every token, in the accumulation dtype."""
     # A list of two is what a data loader makes of a pair.
     ids, log_q = (
@@ -81,15 +82,29 @@ def score_negatives(tokens: Tokens, table: Tensor, negatives: Negatives) -> Scor
     wide = tokens.share.dtype
     per_token = lead == tokens.shape
     seen = pick(ids.flatten(0, len(lead) - 1), tokens) if per_token else ids
-    entries = (seen if vectors else F.embedding(seen.long(), table)).to(wide)  # (..., negatives, features)
+    states = tokens.hidden
+    table = spread(table)
+    here: Tensor | None = None
+    if vectors:
+        entries = seen  # (..., negatives, features)
+    elif not isinstance(table, ShardedTable):
+        entries = F.embedding(seen.long(), table)
+    elif per_token:  # scores cross: fewer than the vectors of so many negatives
+        states = tokens.queries
+        entries, here = table.own(seen)
+    else:  # vectors cross: fewer than the scores of all tokens
+        entries = table.lookup(seen)
+    entries = entries.to(wide)
     with full_precision(entries.device.type):
         if per_token:
-            scores = torch.einsum("t d, t k d -> t k", tokens.hidden.to(wide), entries)
+            scores = torch.einsum("t d, t k d -> t k", states.to(wide), entries)
         elif lead:
             every = torch.einsum("b l d, b k d -> b l k", tokens.padded.to(wide), entries)
             scores = pick(rearrange(every, "b l k -> (b l) k"), tokens)
         else:
             scores = tokens.hidden.to(wide) @ entries.t()
+    if here is not None and isinstance(table, ShardedTable):
+        scores = sum_over_ranks(scores.masked_fill(~here, 0.0), table.group)
     return Scored(
         scores,
         None if vectors else lines(ids, tokens),

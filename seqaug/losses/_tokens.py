@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seqaug.functional import check_table
 from seqaug.kernels.chunked import accumulator
+from seqaug.sharding import ShardedTable, Table, copy_to_ranks, spread, sum_over_ranks
 from seqaug.soft_target import SoftTarget
 
 Target = Tensor | SoftTarget
@@ -29,6 +30,7 @@ class Tokens(NamedTuple):
 
     hidden: Tensor  # (tokens, features), zero where nothing is real
     padded: Tensor  # (rows, steps, features), the same before padding was dropped
+    queries: Tensor  # (tokens, features), hidden as work on a rank's own rows of a sharded table sees it
     first: Tensor  # (tokens,) ids, 0 where nothing is real; or (tokens, features) vectors
     second: Tensor | None  # (tokens,) ids of the other half of soft targets
     lam: Tensor | None  # (tokens,) share of the first half
@@ -40,7 +42,7 @@ class Tokens(NamedTuple):
 
 def gather_tokens(
     hidden: Tensor,
-    table: Tensor,
+    table: Table,
     target: Target,
     weight: Tensor | None,
     valid: Tensor | None,
@@ -91,7 +93,9 @@ def gather_tokens(
         states, first, share, real = states[kept], first[kept], share[kept], real[kept]
         if second is not None and lam is not None:
             second, lam = second[kept], lam[kept]
-    return Tokens(states, padded, first, second, lam, share, real, kept, shape)
+    table = spread(table)
+    queries = copy_to_ranks(states, table.group) if isinstance(table, ShardedTable) else states
+    return Tokens(states, padded, queries, first, second, lam, share, real, kept, shape)
 
 
 def read_target(
@@ -186,11 +190,17 @@ def check_valid(valid: Tensor, shape: torch.Size) -> None:
         )
 
 
-def target_score(tokens: Tokens, table: Tensor, half: Tensor) -> Tensor:
+def target_score(tokens: Tokens, table: Table, half: Tensor) -> Tensor:
     """hidden . target for ids (tokens,) or vectors (tokens, features), in the accumulation dtype."""
-    vectors = half if half.is_floating_point() else torch.nn.functional.embedding(half, table)
     wide = tokens.share.dtype
-    return (tokens.hidden.to(wide) * vectors.to(wide)).sum(1)
+    if half.is_floating_point():
+        return (tokens.hidden.to(wide) * half.to(wide)).sum(1)
+    table = spread(table)
+    if isinstance(table, ShardedTable):
+        vectors, here = table.own(half)
+        scores = (tokens.queries.to(wide) * vectors.to(wide)).sum(1)
+        return sum_over_ranks(scores.masked_fill(~here, 0.0), table.group)
+    return (tokens.hidden.to(wide) * torch.nn.functional.embedding(half, table).to(wide)).sum(1)
 
 
 def over_targets(tokens: Tokens, value: Callable[[Tensor], Tensor]) -> Tensor:

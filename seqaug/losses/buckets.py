@@ -12,10 +12,12 @@ from torch.utils.checkpoint import checkpoint
 
 from seqaug._checks import check_count
 from seqaug.functional import catalog_bounds, full_precision
+from seqaug.kernels.parallel import nearest_rows
 from seqaug.kernels.surprise import softplus
 from seqaug.losses._base import ItemLoss, check_catalog
 from seqaug.losses._negatives import Negatives, refuse
 from seqaug.losses._tokens import Target, Tokens, finish, gather_tokens, over_targets, target_score
+from seqaug.sharding import ShardedTable, Table, first_rank_says, logsumexp_over_ranks, spread
 
 
 def twice_the_root(count: int) -> int:
@@ -84,7 +86,7 @@ class SCELoss(ItemLoss):
     def forward(
         self,
         hidden: Tensor,
-        table: Tensor,
+        table: Table,
         target: Target,
         *,
         negatives: Negatives | None = None,
@@ -92,6 +94,7 @@ class SCELoss(ItemLoss):
         valid: Tensor | None = None,
     ) -> Tensor:
         refuse("SCELoss", negatives)
+        table = spread(table)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
         start, stop = catalog_bounds(table, self.catalog)
         count = len(tokens.hidden)
@@ -100,55 +103,79 @@ class SCELoss(ItemLoss):
         buckets = twice_the_root(count) if self.buckets is None else self.buckets
         height = twice_the_root(count) if self.tokens_per_bucket is None else self.tokens_per_bucket
         with full_precision(hidden.device.type):
-            found = find_buckets(
+            members, items = find_buckets(
                 tokens,
-                table[start:stop],
+                table,
+                (start, stop),
                 buckets,
                 min(height, count),
                 min(self.items_per_bucket, stop - start),
                 self.mix,
             )
-            logits = bucket_logits(tokens, table, found[0], found[1] + start)
+            logits = bucket_logits(tokens, table, members, items)
 
             def value(half: Tensor) -> Tensor:
-                best = largest_per_token(logits, found[0], found[1] + start, half, count)
+                inside = bucket_logsumexp(logits, members, items, half)
+                if isinstance(table, ShardedTable):
+                    inside = logsumexp_over_ranks(inside, table.group)
+                best = largest_per_token(inside, members, count)
                 return softplus(best - target_score(tokens, table, half))
 
             return finish(over_targets(tokens, value), tokens, self.rule)
 
 
 def find_buckets(
-    tokens: Tokens, items: Tensor, buckets: int, height: int, width: int, mix: bool
+    tokens: Tokens,
+    table: Table,
+    catalog: tuple[int, int],
+    buckets: int,
+    height: int,
+    width: int,
+    mix: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Which tokens (buckets, height) and items (buckets, width) have the largest projections on each direction."""
+    """Which tokens (buckets, height) and items (buckets, width) have the largest projections on each direction.
+
+    With a sharded table each rank gets the items of a bucket that it holds, -1 for the others.
+    """
     wide = tokens.share.dtype
     states = tokens.hidden.detach().to(wide)
     if mix:
         directions = torch.randn(buckets, len(states), dtype=wide, device=states.device) @ states
     else:
         directions = torch.randn(buckets, states.shape[1], dtype=wide, device=states.device)
+    if isinstance(table, ShardedTable):
+        directions = first_rank_says(directions, table.group)
     near = (directions @ states.t()).masked_fill(~rearrange(tokens.real, "t -> 1 t"), -torch.inf)
-    return near.topk(height, dim=1).indices, (directions @ items.detach().to(wide).t()).topk(
-        width, dim=1
-    ).indices
+    members = near.topk(height, dim=1).indices
+    start, stop = catalog
+    if isinstance(table, ShardedTable):
+        return members, nearest_rows(directions, table, start, stop, width)
+    products = directions @ table[start:stop].detach().to(wide).t()
+    return members, products.topk(width, dim=1).indices + start
 
 
-def bucket_logits(tokens: Tokens, table: Tensor, members: Tensor, items: Tensor) -> Tensor:
-    """(buckets, height, width) scores of the items of each bucket."""
+def bucket_logits(tokens: Tokens, table: Table, members: Tensor, items: Tensor) -> Tensor:
+    """(buckets, height, width) scores of the items of each bucket, far below 0 for items of other ranks."""
     wide = tokens.share.dtype
-    return torch.einsum(
-        "n h d, n w d -> n h w", tokens.hidden[members].to(wide), F.embedding(items, table).to(wide)
-    )
+    if not isinstance(table, ShardedTable):
+        entries = F.embedding(items, table).to(wide)
+        return torch.einsum("n h d, n w d -> n h w", tokens.hidden[members].to(wide), entries)
+    entries, here = table.own(items)
+    logits = torch.einsum("n h d, n w d -> n h w", tokens.queries[members].to(wide), entries.to(wide))
+    return logits.masked_fill(~rearrange(here, "n w -> n 1 w"), torch.finfo(wide).min / 2)
 
 
-def largest_per_token(logits: Tensor, members: Tensor, items: Tensor, half: Tensor, count: int) -> Tensor:
-    """The largest logsumexp over the buckets of each token, without its target; far below 0 where it has none."""
-    lowest = torch.finfo(logits.dtype).min / 2
+def bucket_logsumexp(logits: Tensor, members: Tensor, items: Tensor, half: Tensor) -> Tensor:
+    """(buckets, height) log sum over the items of each bucket without the token's target."""
     if not half.is_floating_point():
         hit = rearrange(items, "n w -> n 1 w") == rearrange(half[members], "n h -> n h 1")
-        logits = logits.masked_fill(hit, lowest)
-    inside = logits.logsumexp(2)
-    empty = logits.new_full((count,), lowest)
+        logits = logits.masked_fill(hit, torch.finfo(logits.dtype).min / 2)
+    return logits.logsumexp(2)
+
+
+def largest_per_token(inside: Tensor, members: Tensor, count: int) -> Tensor:
+    """The largest logsumexp over the buckets of each token; far below 0 where it has none."""
+    empty = inside.new_full((count,), torch.finfo(inside.dtype).min / 2)
     return empty.scatter_reduce(0, members.flatten(), inside.flatten(), "amax", include_self=True)
 
 
@@ -204,7 +231,7 @@ class RECELoss(ItemLoss):
     def forward(
         self,
         hidden: Tensor,
-        table: Tensor,
+        table: Table,
         target: Target,
         *,
         negatives: Negatives | None = None,
@@ -212,6 +239,11 @@ class RECELoss(ItemLoss):
         valid: Tensor | None = None,
     ) -> Tensor:
         refuse("RECELoss", negatives)
+        if isinstance(table := spread(table), ShardedTable):
+            raise TypeError(
+                "RECELoss sorts the whole catalog and takes no sharded table, got table of type "
+                f"{type(table).__name__}: use SCELoss, or a table on every rank"
+            )
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
         start, stop = catalog_bounds(table, self.catalog)
         count = len(tokens.hidden)

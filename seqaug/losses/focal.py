@@ -11,6 +11,7 @@ from seqaug.losses._base import ItemLoss
 from seqaug.losses._negatives import Negatives, refuse, required, score_negatives
 from seqaug.losses._tokens import Target, finish, gather_tokens, over_targets, target_score
 from seqaug.losses.softmax import CatalogLoss, catalog_loss
+from seqaug.sharding import Table
 
 
 def focal(score: Tensor, gamma: float) -> Tensor:
@@ -62,7 +63,7 @@ class FocalLoss(ItemLoss):
     def forward(
         self,
         hidden: Tensor,
-        table: Tensor,
+        table: Table,
         target: Target,
         *,
         negatives: Negatives | None = None,
@@ -122,7 +123,7 @@ class SoftmaxFocalLoss(CatalogLoss):
     def forward(
         self,
         hidden: Tensor,
-        table: Tensor,
+        table: Table,
         target: Target,
         *,
         negatives: Negatives | None = None,

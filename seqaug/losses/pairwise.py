@@ -10,6 +10,7 @@ from seqaug.kernels.surprise import softplus
 from seqaug.losses._base import ItemLoss
 from seqaug.losses._negatives import Negatives, required, score_negatives
 from seqaug.losses._tokens import Target, finish, gather_tokens, over_targets, target_score
+from seqaug.sharding import Table
 
 
 class BCELoss(ItemLoss):
@@ -45,7 +46,7 @@ class BCELoss(ItemLoss):
     def forward(
         self,
         hidden: Tensor,
-        table: Tensor,
+        table: Table,
         target: Target,
         *,
         negatives: Negatives | None = None,
@@ -85,7 +86,7 @@ class BPRLoss(ItemLoss):
     def forward(
         self,
         hidden: Tensor,
-        table: Tensor,
+        table: Table,
         target: Target,
         *,
         negatives: Negatives | None = None,
@@ -147,7 +148,7 @@ class GBCELoss(ItemLoss):
     def forward(
         self,
         hidden: Tensor,
-        table: Tensor,
+        table: Table,
         target: Target,
         *,
         negatives: Negatives | None = None,

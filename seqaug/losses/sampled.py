@@ -12,6 +12,7 @@ from seqaug.kernels.surprise import softplus
 from seqaug.losses._base import ItemLoss
 from seqaug.losses._negatives import Negatives, Scored, required, score_negatives
 from seqaug.losses._tokens import Target, finish, gather_tokens, over_targets, target_score
+from seqaug.sharding import Table
 
 
 def corrected(scored: Scored) -> Tensor:
@@ -61,7 +62,7 @@ class SampledSoftmaxLoss(ItemLoss):
     def forward(
         self,
         hidden: Tensor,
-        table: Tensor,
+        table: Table,
         target: Target,
         *,
         negatives: Negatives | None = None,

@@ -10,21 +10,23 @@ from seqaug.kernels.surprise import surprise
 from seqaug.losses._base import ItemLoss, check_catalog
 from seqaug.losses._negatives import Negatives, refuse
 from seqaug.losses._tokens import Rule, Target, Tokens, finish, gather_tokens, over_targets, target_score
+from seqaug.sharding import ShardedTable, Table, spread
 
 
 def catalog_loss(
-    tokens: Tokens, table: Tensor, catalog: slice, rule: Rule, gamma: float, backend: str
+    tokens: Tokens, table: Table, catalog: slice, rule: Rule, gamma: float, backend: str
 ) -> Tensor:
     """(1 - p) ** gamma * -log p under a softmax over the catalog; a vector as target is one more class."""
     start, stop = functional.catalog_bounds(table, catalog)
     extra = tokens.first.is_floating_point()
     two_values = tokens.second is not None and gamma != 0.0
-    if rule.reduction != "none" and not two_values:
+    table = spread(table)
+    if rule.reduction != "none" and not two_values and not isinstance(table, ShardedTable):
         score = over_targets(tokens, lambda half: target_score(tokens, table, half))
         states, entries = functional.same_dtype(tokens.hidden, table)
         with functional.full_precision(states.device.type):
             return ops.total(states, entries, score, tokens.share, start, stop, extra, gamma, backend)
-    lse = functional.linear_logsumexp(tokens.hidden, table, catalog=slice(start, stop), backend=backend)
+    lse = functional.denominators(tokens.queries, table, start, stop, backend)
 
     def value(half: Tensor) -> Tensor:
         return surprise(lse, target_score(tokens, table, half), extra, gamma)[0]
@@ -57,11 +59,15 @@ class CatalogLoss(ItemLoss):
         self.backend = backend
         self._taken: str | None = None  # what "auto" took in the last call
 
-    def note_backend(self, hidden: Tensor, table: Tensor) -> None:
+    def note_backend(self, hidden: Tensor, table: Table) -> None:
         if self.backend == "auto":
+            start, stop = self.catalog.indices(len(table))[:2]
+            table = spread(table)
+            if isinstance(table, ShardedTable):
+                start, stop = table.part(start, stop)
+                table = table.local
             dtype = functional.same_dtype(hidden[:0], table[:0])[0].dtype
-            items = len(range(*self.catalog.indices(len(table))))
-            self._taken = backends.pick(hidden.device.type, str(dtype), table.shape[1], items)
+            self._taken = backends.pick(hidden.device.type, str(dtype), table.shape[1], stop - start)
 
     def extra_repr(self) -> str:
         taken = "" if self._taken is None else f" (took {self._taken!r})"
@@ -100,7 +106,7 @@ class ICELoss(CatalogLoss):
     def forward(
         self,
         hidden: Tensor,
-        table: Tensor,
+        table: Table,
         target: Target,
         *,
         negatives: Negatives | None = None,
@@ -133,7 +139,7 @@ class CELoss(CatalogLoss):
     def forward(
         self,
         hidden: Tensor,
-        table: Tensor,
+        table: Table,
         target: Target,
         *,
         negatives: Negatives | None = None,

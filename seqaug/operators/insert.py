@@ -10,6 +10,7 @@ from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Operator
 from seqaug.operators.neighbours import Neighbours
+from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
 from seqaug.slots import at_least_one, place
 
@@ -72,7 +73,7 @@ class Insert(Operator):
         self,
         low: float,
         high: float,
-        neighbours: ItemSimilarity | Tensor,
+        neighbours: ItemSimilarity | Tensor | ShardedTable,
         *,
         top: int = 1,
         temperature: float | None = None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from seqaug._checks import check_count, check_number
 from seqaug._random import uniform_excluding
 from seqaug.noise import Noise
 from seqaug.operators.alias import alias_table, pick_alias
+from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
 
 
@@ -33,7 +36,8 @@ class Neighbours(nn.Module):
     """A table of similar items and the way to choose from it. Its ids move with ``.to()`` and stay out of the ``state_dict``.
 
     Args:
-        neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none.
+        neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none; or such ids as a
+            :class:`~seqaug.ShardedTable`. Each rank then looks up its own batch, of the same shape on all ranks.
         top: how many of the nearest to choose from, in 1..K.
         temperature: the nearest are drawn by softmax(score / temperature), for which the table must have scores;
             ``None``: each as likely.
@@ -48,7 +52,7 @@ class Neighbours(nn.Module):
 
     def __init__(
         self,
-        neighbours: ItemSimilarity | Tensor,
+        neighbours: ItemSimilarity | Tensor | ShardedTable,
         *,
         top: int = 1,
         temperature: float | None = None,
@@ -66,11 +70,22 @@ class Neighbours(nn.Module):
         self.temperature = temperature
         self.exclude_row = exclude_row
         self.pad_id = pad_id
+        self.shards = neighbours if isinstance(neighbours, ShardedTable) else None
         for name, table in self._tables(neighbours).items():
             self.register_buffer(name, table, persistent=False)
 
-    def update(self, neighbours: ItemSimilarity | Tensor) -> None:
+    @property
+    def rows(self) -> int:
+        """V + 2."""
+        return len(self.ids) if self.shards is None else self.shards.rows
+
+    def update(self, neighbours: ItemSimilarity | Tensor | ShardedTable) -> None:
         """Take another table of as many items, as after an epoch in which the embeddings moved."""
+        if isinstance(neighbours, ShardedTable) != (self.shards is not None):
+            raise TypeError(
+                "the new table must be spread over ranks if and only if the old one is, "
+                f"got {type(neighbours).__name__}"
+            )
         tables = self._tables(neighbours)
         if len(tables["ids"]) != len(self.ids):
             raise ValueError(
@@ -78,6 +93,12 @@ class Neighbours(nn.Module):
             )
         for name, table in tables.items():
             setattr(self, name, table.to(self.ids.device))
+
+    def nearest(self, items: Tensor) -> Tensor:
+        """(B, L, K) neighbours of ids (B, L)."""
+        if self.shards is None:
+            return self.ids[items]
+        return dataclasses.replace(self.shards, local=self.ids).lookup_each(items)
 
     def similar(self, items: Tensor, real: Tensor, noise: Noise) -> Tensor:
         """A similar item for every slot.
@@ -93,6 +114,10 @@ class Neighbours(nn.Module):
         row = torch.where(real, items, 0)
         if self.exclude_row:
             found = self._allowed(row.long(), noise)
+        elif self.shards is not None:
+            near = self.nearest(row)  # what is none comes last
+            place = noise.pick((near > 0).sum(-1).clamp(min=1))
+            found = rearrange(near.gather(-1, place[..., None]), "b l 1 -> b l")
         elif self.top == 1:
             found = self.ids[:, 0][row]
         else:
@@ -101,7 +126,7 @@ class Neighbours(nn.Module):
 
     def _allowed(self, row: Tensor, noise: Noise) -> Tensor:
         """(B, L) one of the nearest that the row has not, 0 where it has them all."""
-        found = self.ids[row]  # (batch, slots, K)
+        found = self.nearest(row)  # (batch, slots, K)
         allowed = (found > 0) & ~is_in_row(found, row)
         rank = allowed.cumsum(-1)  # the how-manieth allowed neighbour this is
         if self.temperature is None:
@@ -118,7 +143,7 @@ class Neighbours(nn.Module):
 
     def _stranger(self, items: Tensor, real: Tensor, noise: Noise) -> Tensor:
         """(B, L) any item, each as likely, for those without a neighbour."""
-        num_items = len(self.ids) - 2
+        num_items = self.rows - 2
         # The items below a pad id in 1..V move up by one to be numbered 1..V, and the drawn number moves back.
         pad_inside = 1 <= self.pad_id <= num_items
         if self.exclude_row:
@@ -129,22 +154,28 @@ class Neighbours(nn.Module):
             stranger = 1 + noise.pick(num_items)
         return stranger - (stranger <= self.pad_id).long() if pad_inside else stranger
 
-    def _tables(self, neighbours: ItemSimilarity | Tensor) -> dict[str, Tensor]:
+    def _tables(self, neighbours: ItemSimilarity | Tensor | ShardedTable) -> dict[str, Tensor]:
         """The buffers: ids, and what a draw among several needs."""
-        ids: object = neighbours.neighbours if isinstance(neighbours, ItemSimilarity) else neighbours
+        ids: object = neighbours
+        rows = 0
+        if isinstance(neighbours, ItemSimilarity):
+            ids = neighbours.neighbours
+        elif isinstance(neighbours, ShardedTable):
+            ids, rows = neighbours.local, neighbours.rows
         if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
             came = str(ids.dtype) if isinstance(ids, Tensor) else type(ids).__name__
             raise TypeError(f"neighbours must be an ItemSimilarity or a tensor of int64 ids, got {came}")
-        if ids.ndim != 2 or ids.shape[0] < 3 or ids.shape[1] < 1:
+        rows = rows or len(ids)
+        if ids.ndim != 2 or rows < 3 or ids.shape[1] < 1:
             raise ValueError(f"neighbours must be (V + 2, K) ids, got neighbours.shape={tuple(ids.shape)}")
         if self.top > ids.shape[1]:
             raise ValueError(
                 f"top must be at most the number of neighbours, got top={self.top} for neighbours.shape={tuple(ids.shape)}"
             )
-        largest, smallest = int(ids.max()), int(ids.min())
-        if smallest < 0 or largest > len(ids) - 2:
+        largest, smallest = (int(ids.max()), int(ids.min())) if len(ids) else (0, 0)
+        if smallest < 0 or largest > rows - 2:
             wrong = smallest if smallest < 0 else largest
-            raise ValueError(f"neighbours must be ids in 1..{len(ids) - 2}, or 0 for none, got {wrong}")
+            raise ValueError(f"neighbours must be ids in 1..{rows - 2}, or 0 for none, got {wrong}")
         if self.pad_id > 0 and bool((ids == self.pad_id).any()):
             raise ValueError(f"neighbours must not name the pad id, got pad_id={self.pad_id} among them")
         scores = self._scores(neighbours, ids)
@@ -154,13 +185,13 @@ class Neighbours(nn.Module):
             return {"ids": ids} if self.temperature is None else {"ids": ids, "scores": scores.float()}
         # Where only the first few are ever read, the rest would only be carried through the cache.
         ids, scores = ids[:, : self.top].contiguous(), scores[:, : self.top]
-        if self.top == 1:
+        if self.top == 1 or self.shards is not None:
             return {"ids": ids}
         weights = torch.where(ids > 0, (scores - scores.amax(1, keepdim=True)).exp(), 0.0)
         keep, alias = alias_table(weights)
         return {"ids": ids, "keep": keep, "alias": alias}
 
-    def _scores(self, neighbours: ItemSimilarity | Tensor, ids: Tensor) -> Tensor:
+    def _scores(self, neighbours: ItemSimilarity | Tensor | ShardedTable, ids: Tensor) -> Tensor:
         """(V + 2, K) float64: what the softmax is of."""
         if self.temperature is None:
             return torch.zeros(ids.shape, dtype=torch.float64, device=ids.device)
@@ -175,6 +206,6 @@ class Neighbours(nn.Module):
     def extra_repr(self) -> str:
         top = "" if self.top == 1 else f", top={self.top}"
         warm = "" if self.temperature is None else f", temperature={self.temperature!r}"
-        return f"neighbours=<{len(self.ids)} rows>{top}{warm}" + (
+        return f"neighbours=<{self.rows} rows>{top}{warm}" + (
             ", exclude_row=True" if self.exclude_row else ""
         )

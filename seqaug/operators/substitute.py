@@ -10,6 +10,7 @@ from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Operator
 from seqaug.operators.neighbours import Neighbours
+from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
 from seqaug.slots import at_least_one, slot_numbers
 
@@ -23,7 +24,8 @@ class Substitute(Operator):
     Args:
         low: smallest rate, in [0, 1].
         high: largest rate, in [low, 1].
-        neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none.
+        neighbours: an :class:`~seqaug.ItemSimilarity`, or (V + 2, K) int64 ids, nearest first, 0 = none; or such
+            ids as a :class:`~seqaug.ShardedTable`, with batches of the same shape on all ranks.
         top: how many of the nearest to choose from, in 1..K.
         temperature: draw among them by softmax(score / temperature), low values nearly always the nearest; ``None``: each as
             likely. Needs the scores of an :class:`~seqaug.ItemSimilarity`.
@@ -50,7 +52,7 @@ class Substitute(Operator):
         self,
         low: float,
         high: float,
-        neighbours: ItemSimilarity | Tensor,
+        neighbours: ItemSimilarity | Tensor | ShardedTable,
         *,
         top: int = 1,
         temperature: float | None = None,

@@ -14,6 +14,7 @@ from seqaug.operators.insert import Insert
 from seqaug.operators.mask import Mask
 from seqaug.operators.reorder import shuffled_window
 from seqaug.operators.substitute import Substitute
+from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
 from seqaug.slots import at_least_one, first_slot, fraction, offset, slot_numbers
 
@@ -264,7 +265,7 @@ class TimeSubstitute(Substitute):
         self,
         low: float,
         high: float,
-        neighbours: ItemSimilarity | Tensor,
+        neighbours: ItemSimilarity | Tensor | ShardedTable,
         *,
         top: int = 1,
         temperature: float | None = None,
@@ -325,7 +326,7 @@ class TimeInsert(Insert):
         self,
         low: float,
         high: float,
-        neighbours: ItemSimilarity | Tensor,
+        neighbours: ItemSimilarity | Tensor | ShardedTable,
         *,
         top: int = 1,
         temperature: float | None = None,

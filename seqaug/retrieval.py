@@ -1,0 +1,126 @@
+"""The best items for a hidden state and the ranks of targets, over a whole catalog in blocks, sharded or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from seqaug._checks import check_count
+from seqaug.sharding import ShardedTable, Table, all_gather, all_sum, spread
+
+SCORES_AT_ONCE = 2**24  # 64 MiB of float32
+
+
+@torch.no_grad()
+def top_items(
+    hidden: Tensor, table: Table, k: int, *, catalog: slice, seen: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The k items with the largest hidden . item, best first.
+
+    Args:
+        hidden: (B, D) float; with a sharded table the same on all ranks.
+        table: (R, D) float, a `ShardedTable`, or a DTensor sharded by rows.
+        k: at most the size of the catalog.
+        catalog: the rows of the table that are items: slice(1, num_items + 1).
+        seen: (B, M) ids that are left out, padding is ignored.
+
+    Returns:
+        scores: (B, k) float32, -inf where fewer than k items are left.
+        ids: (B, k) int64 rows of the table, -1 where fewer are left.
+
+    Raises:
+        ValueError: k above the size of the catalog.
+
+    Example:
+        >>> import torch
+        >>> table = torch.tensor([[0.0], [1.0], [3.0], [2.0], [9.0]])
+        >>> top_items(torch.ones(1, 1), table, 2, catalog=slice(1, 4), seen=torch.tensor([[2]]))[1]
+        tensor([[3, 1]])
+    """
+    check_count("k", k, 1)
+    table = spread(table)
+    start, stop, _ = catalog.indices(len(table))
+    if k > stop - start:
+        raise ValueError(f"k must be at most the {stop - start} items of the catalog, got k={k}")
+    best = hidden.new_full((len(hidden), k), -torch.inf, dtype=torch.float32)
+    ids = torch.full_like(best, -1, dtype=torch.int64)
+    for first, scores in blocks(hidden, table, start, stop, seen):
+        found = scores.topk(min(k, scores.shape[1]), dim=1)
+        best, ids = better(torch.cat([best, found.values], 1), torch.cat([ids, found.indices + first], 1), k)
+    if isinstance(table, ShardedTable):
+        best = all_gather(best.t(), table.group).t()
+        ids = all_gather(ids.t(), table.group).t()
+        best, ids = better(best, ids, k)
+    return best, ids.masked_fill(best == -torch.inf, -1)
+
+
+@torch.no_grad()
+def target_ranks(
+    hidden: Tensor, table: Table, target: Tensor, *, catalog: slice, seen: Tensor | None = None
+) -> Tensor:
+    """How many items score at least as high as the target, itself apart: 0 = first.
+
+    Ties count against the target, as do scores that are NaN; counted without sorting. The target's score is made
+    apart from the others', so that scores equal but for rounding count either way.
+
+    Args:
+        hidden: (B, D) float; with a sharded table the same on all ranks.
+        table: (R, D) float, a `ShardedTable`, or a DTensor sharded by rows.
+        target: (B,) ids within the catalog.
+        catalog: the rows of the table that are items: slice(1, num_items + 1).
+        seen: (B, M) ids that are left out, padding is ignored; a target among them is ranked all the same.
+
+    Returns:
+        (B,) int64; the size of the catalog where the target's score is NaN.
+
+    Example:
+        >>> import torch
+        >>> table = torch.tensor([[0.0], [1.0], [3.0], [2.0], [9.0]])
+        >>> target_ranks(torch.ones(1, 1), table, torch.tensor([3]), catalog=slice(1, 4))
+        tensor([1])
+    """
+    table = spread(table)
+    start, stop, _ = catalog.indices(len(table))
+    if isinstance(table, ShardedTable):
+        vectors, here = table.own(target)
+        score = (hidden.float() * vectors.float()).sum(1)
+        score = all_sum(score.masked_fill(~here, 0.0), table.group)
+    else:
+        score = (hidden.float() * F.embedding(target, table).float()).sum(1)
+    own = rearrange(target, "b -> b 1")
+    left_out = own if seen is None else torch.cat([seen, own], 1)
+    ahead = torch.zeros_like(target, dtype=torch.int64)
+    for _, scores in blocks(hidden, table, start, stop, left_out):
+        ahead += (~(scores < rearrange(score, "b -> b 1"))).sum(1)
+    if isinstance(table, ShardedTable):
+        ahead = all_sum(ahead, table.group)
+    return ahead.masked_fill(score.isnan(), stop - start)
+
+
+def blocks(
+    hidden: Tensor, table: Table, start: int, stop: int, left_out: Tensor | None
+) -> Iterator[tuple[int, Tensor]]:
+    """The id of the first item of each block and its scores (B, items), -inf where left out; own rows only."""
+    local, offset = table, 0
+    if isinstance(local, ShardedTable):
+        (start, stop), offset, local = local.part(start, stop), local.first, local.local
+    width = max(1, SCORES_AT_ONCE // max(len(hidden), 1))
+    for low in range(start, stop, width):
+        high = min(low + width, stop)
+        scores = hidden.float() @ local[low:high].float().t()
+        if left_out is not None:
+            column = left_out.long() - (low + offset)
+            outside = (column < 0) | (column >= high - low)
+            scores = F.pad(scores, (0, 1))  # a column for what is not in this block
+            scores.scatter_(1, column.masked_fill(outside, high - low), -torch.inf)
+            scores = scores[:, :-1]
+        yield low + offset, scores
+
+
+def better(scores: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    best = scores.topk(k, dim=1)
+    return best.values, ids.gather(1, best.indices)

@@ -1,0 +1,273 @@
+"""Tables whose rows are spread over the ranks of a process group, and the sums that cross between the ranks.
+
+Every rank of the group works on the same hidden states and ids. What it computes from its own rows is a part
+of the result; `sum_over_ranks` adds the parts up. A gradient that comes back to a result is whole on every rank,
+the one a rank computes for the hidden states is that of its own rows, and `copy_to_ranks` adds those up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+import torch.distributed as dist
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+
+@dataclass(frozen=True, eq=False)
+class ShardedTable:
+    """A table (R, ...) of which each rank of a process group holds some consecutive rows.
+
+    Losses, `functional.linear_logsumexp`, `top_items`, `target_ranks`, `Substitute` and `Insert` take it where
+    they take a table, and a `DTensor` sharded by rows as well. **All ranks of the group pass the same hidden
+    states, targets and negatives** and get the same value; hidden states get their whole gradient on every
+    rank, and the rows of a rank theirs. Ranks with batches of their own bring them together with
+    `gather_rows`.
+
+    Args:
+        local: (own rows, ...) the rows of this rank, possibly none.
+        first: number of its first row in the whole table.
+        rows: R.
+        group: the process group; None for the default one.
+
+    Example:
+        >>> import tempfile, torch, torch.distributed as dist, seqaug as sa
+        >>> with tempfile.TemporaryDirectory() as folder:  # one rank holds everything
+        ...     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=0, world_size=1)
+        ...     table = sa.ShardedTable.from_local(torch.zeros(7, 4))
+        ...     loss = sa.ICELoss(catalog=slice(1, 6))(torch.zeros(1, 2, 4), table, torch.tensor([[1, 2]]))
+        ...     dist.destroy_process_group()
+        >>> table.shape, round(loss.exp().item(), 4)
+        (torch.Size([7, 4]), 5.0)
+
+    Source: the vocabulary-parallel cross-entropy of Megatron-LM (2019), Section 3.
+    """
+
+    local: Tensor
+    first: int
+    rows: int
+    group: dist.ProcessGroup | None = None
+
+    @classmethod
+    def from_local(cls, local: Tensor, group: dist.ProcessGroup | None = None) -> ShardedTable:
+        """From each rank's own rows, in the order of the ranks; asks the others once how many they have.
+
+        Raises:
+            ValueError: no process group.
+        """
+        check_group()
+        own = torch.tensor([len(local)], device=local.device)
+        counts = all_gather(own, group).tolist()
+        rank = dist.get_rank(group)
+        return cls(local, sum(counts[:rank]), sum(counts), group)
+
+    @classmethod
+    def from_dtensor(cls, table: DTensor) -> ShardedTable:
+        """From a DTensor sharded by rows over a mesh of one axis; gradients reach the DTensor.
+
+        Raises:
+            ValueError: another mesh or placement.
+        """
+        from torch.distributed.tensor import Shard
+
+        if table.device_mesh.ndim != 1 or tuple(table.placements) != (Shard(0),):
+            raise ValueError(
+                "a table as DTensor must be sharded by rows over a mesh of one axis, [Shard(0)], got "
+                f"placements={table.placements} on a mesh of {table.device_mesh.ndim}: "
+                "use ShardedTable.from_local(local rows, mesh['axis'].get_group()) on others"
+            )
+        rows, ranks = table.shape[0], table.device_mesh.size()
+        first = min(-(-rows // ranks) * table.device_mesh.get_local_rank(), rows)
+        return cls(table.to_local(), first, rows, table.device_mesh.get_group())
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((self.rows, *self.local.shape[1:]))
+
+    @property
+    def ndim(self) -> int:
+        return self.local.ndim
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.local.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.local.device
+
+    def is_floating_point(self) -> bool:
+        return self.local.is_floating_point()
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def part(self, start: int, stop: int) -> tuple[int, int]:
+        """Which local rows are among rows start..stop - 1 of the whole: (low, high), low = high for none."""
+        low = min(max(start - self.first, 0), len(self.local))
+        return low, max(low, min(stop - self.first, len(self.local)))
+
+    def own(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows (..., D) of those ids that are here, any row for the others; and which are: (...)."""
+        here = (ids >= self.first) & (ids < self.first + len(self.local))
+        local = self.local
+        if not len(local):  # a row to read, that nothing comes of
+            local = torch.cat([local, local.new_zeros(1, *local.shape[1:])])
+        place = torch.where(here, ids - self.first, 0).long()
+        return (F.embedding(place, local) if local.ndim == 2 else local[place]), here
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """Rows (..., D) of ids (...) that are the same on every rank; D numbers per id cross."""
+        found, here = self.own(ids)
+        kept = rearrange(here, "... -> ... 1") if self.local.ndim == 2 else here
+        return sum_over_ranks(torch.where(kept, found, torch.zeros_like(found)), self.group)
+
+    def lookup_each(self, ids: Tensor) -> Tensor:
+        """Rows of ids that each rank has its own of, of the same shape on all."""
+        return split_rows(self.lookup(gather_rows(ids, self.group)), self.group)
+
+
+Table: TypeAlias = Tensor | ShardedTable
+
+
+def spread(table: Table) -> Table:
+    """A DTensor as the ShardedTable it is; everything else as it came."""
+    if isinstance(table, ShardedTable) or type(table) in (Tensor, nn.Parameter):  # without importing DTensor
+        return table
+    from torch.distributed.tensor import DTensor
+
+    return ShardedTable.from_dtensor(table) if isinstance(table, DTensor) else table
+
+
+def check_group() -> None:
+    if not (dist.is_available() and dist.is_initialized()):
+        raise ValueError(
+            "a sharded table needs a process group, got none: call torch.distributed.init_process_group first"
+        )
+
+
+def all_gather(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """(ranks * n, ...) of everybody's (n, ...), which must have one shape."""
+    out = x.new_empty(dist.get_world_size(group) * x.shape[0], *x.shape[1:])
+    dist.all_gather_single(out, x.contiguous(), group=group)
+    return out
+
+
+def own_rows(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    size = x.shape[0] // dist.get_world_size(group)
+    return x[dist.get_rank(group) * size :][:size].contiguous()
+
+
+def all_sum(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    out = x.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(out, group=group)
+    return out
+
+
+def all_max(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    out = x.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(out, dist.ReduceOp.MAX, group=group)
+    return out
+
+
+def first_rank_says(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The first rank's tensor, on all."""
+    out = x.detach().clone(memory_format=torch.contiguous_format)
+    dist.broadcast(out, group=group, group_src=0)
+    return out
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+        return all_sum(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+class _Copy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+        ctx.group = group
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return all_sum(grad, ctx.group), None
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+        ctx.group = group
+        return all_gather(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return own_rows(grad, ctx.group), None
+
+
+class _Split(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+        ctx.group = group
+        return own_rows(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return all_gather(grad, ctx.group), None
+
+
+def sum_over_ranks(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The sum of everybody's parts; its gradient is that of each part."""
+    return _Sum.apply(x, group)  # type: ignore[no-untyped-call]
+
+
+def copy_to_ranks(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """x, which all ranks have, for work on a rank's own rows: the gradients of all ranks are added up."""
+    return _Copy.apply(x, group)  # type: ignore[no-untyped-call]
+
+
+def logsumexp_over_ranks(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """log of the sum of everybody's exp(x); two numbers per entry cross."""
+    top = all_max(x, group)
+    return sum_over_ranks((x - top).exp(), group).log() + top
+
+
+def gather_rows(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
+    """The batches of all ranks, one after the other, on every rank.
+
+    For ranks that have batches of their own and a catalog in common: what is computed from the gathered batch
+    is the same on every rank, and each rank gets the gradient of its own rows, of the whole value.
+
+    Args:
+        x: (B, ...), of one shape on all ranks: pad with targets that are ignored.
+        group: the process group; None for the default one.
+
+    Returns:
+        (ranks * B, ...).
+    """
+    check_group()
+    return _Gather.apply(x, group)  # type: ignore[no-untyped-call]
+
+
+def split_rows(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
+    """This rank's rows of a batch that all ranks have: the way back from `gather_rows`.
+
+    Args:
+        x: (ranks * B, ...), the same on all ranks.
+        group: the process group; None for the default one.
+
+    Returns:
+        (B, ...), with the gradients of all ranks brought together.
+    """
+    check_group()
+    return _Split.apply(x, group)  # type: ignore[no-untyped-call]
