@@ -13,6 +13,8 @@ from seqaug.kernels.chunked import Gradients, Slope
 
 BACKENDS = ("auto", "chunked", "flash", "naive")
 
+LARGE_CATALOG, FEW_FEATURES = 50_000, 64
+
 log = logging.getLogger("seqaug")
 
 
@@ -34,11 +36,12 @@ def softmax_gradients(
 def pick(device: str, dtype: str, features: int, items: int) -> str:
     """The faster backend.
 
-    Blocks win on a CPU at every size and dtype measured (benchmarks/losses.py), in bfloat16 by a factor of
-    two, and run wherever torch does. Flash has not been measured on a GPU yet and has to be asked for by
-    name.
+    On a CPU (benchmarks/losses.py) blocks win while the exponentials of a block of tokens stay near the cache,
+    with many features, and in bfloat16 always, by a factor of two; flash keeps nothing and wins with few
+    features and a large catalog. It has not been measured on a GPU yet and has to be asked for there by name.
     """
-    return "chunked"
+    large = items >= LARGE_CATALOG and features <= FEW_FEATURES
+    return "flash" if device == "cpu" and dtype == "torch.float32" and large else "chunked"
 
 
 @functools.cache

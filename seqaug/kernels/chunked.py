@@ -148,7 +148,8 @@ def block_shape(tokens: int, items: int, device: torch.device) -> tuple[int, int
     """Tokens and items of one block."""
     most, width = (CPU_TOKENS, CPU_ITEMS) if device.type == "cpu" else (OTHER_TOKENS, OTHER_ITEMS)
     height = min(most, max(FEWEST_TOKENS, KEPT // items))
-    return max(1, min(tokens, height)), min(items, width)
+    blocks = max(1, round(tokens / height))  # of like height: a low one is as slow as a full one
+    return max(1, -(-tokens // blocks)), min(items, width)
 
 
 def needs_shift(hidden: Tensor, table: Tensor) -> bool:
