@@ -38,6 +38,8 @@ from seqaug.operators import (
     TimeSubstitute,
     gap_variance,
 )
+from seqaug.packed import Packed, pack
+from seqaug.packed_edit import PackedEdit
 from seqaug.padding import check_batch, lengths, pad_sequences
 from seqaug.policies import (
     AdaptivePolicy,
@@ -89,6 +91,8 @@ __all__ = [
     "Mixed",
     "MixupOp",
     "Operator",
+    "Packed",
+    "PackedEdit",
     "Pair",
     "Policy",
     "PopularityNegatives",
@@ -116,6 +120,7 @@ __all__ = [
     "gather_rows",
     "inspect",
     "lengths",
+    "pack",
     "pad_sequences",
     "prefixes",
     "split_rows",

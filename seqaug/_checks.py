@@ -55,9 +55,13 @@ def check_items(items: object) -> None:
             f"items must be a tensor of ids (batch, slots), got {type(items).__name__}: "
             "seqaug.pad_sequences makes one out of rows of different lengths"
         )
-    if items.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"items must be int64 or int32 ids, got items.dtype={items.dtype}: use items.long()")
+    check_ids(items)
     if items.ndim != 2 or items.shape[1] == 0:
         raise ValueError(
             f"items must be (batch, slots) with at least one slot, got items.shape={tuple(items.shape)}"
         )
+
+
+def check_ids(items: Tensor) -> None:
+    if items.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"items must be int64 or int32 ids, got items.dtype={items.dtype}: use items.long()")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -43,6 +45,7 @@ class Noise:
         self.priority = priority
         self._keys: Tensor | None = None
         self._order: Tensor | None = None
+        self._slot_bits = 10 if distance.shape[0] <= 1024 else 20
 
     @property
     def keys(self) -> Tensor:
@@ -54,7 +57,7 @@ class Noise:
     @property
     def order_keys(self) -> Tensor:
         """(B, L) int32, distinct within a row; the smallest comes first. As float32 numbers of these bits they have the same order."""
-        low = 10 if self.distance.shape[0] <= 1024 else 20
+        low = self._slot_bits
         # The lowest bits are the slot's own, so that no two slots of a row are equal: 20 random ones stand above them.
         random = (self.keys >> (33 + low)) << low
         return (random + self.distance + _LEAST).to(torch.int32)
@@ -103,12 +106,21 @@ class Noise:
         """The same noise with the slots ordered by ``priority``, smallest first, and as drawn among equal ones."""
         noise = Noise(self.rate, self.start, self.seeds, self.distance, priority)
         noise._keys = self._keys
+        noise._slot_bits = self._slot_bits
         return noise
 
     @property
     def bits(self) -> Tensor:
         """(B, L) int64 in [0, 2**31), uniform and independent of the order."""
         return self.keys & ((1 << _BITS) - 1)
+
+    def of_rows(self, rows: Tensor, slots: slice) -> Noise:
+        """The noise of some rows in a narrower batch, in the order of the keys; see :func:`noise_of_rows`."""
+        noise = Noise(self.rate[rows], self.start[rows], self.seeds[rows], self.distance[slots])
+        noise._slot_bits = (
+            self._slot_bits
+        )  # of the whole batch, or a narrow one would order its slots by other bits
+        return noise
 
     def pick(self, counts: Tensor | int) -> Tensor:
         """One of ``counts`` alternatives per slot, uniformly.
@@ -176,6 +188,37 @@ def count_smaller(keys: list[Tensor]) -> Tensor:
     if smaller is None:
         raise ValueError("count_smaller needs at least one key")
     return smaller.sum(2)
+
+
+def noise_of_rows(noise: Any, rows: Tensor, slots: slice) -> Any:
+    """Some rows of the noise of a batch, as it is for a batch of fewer slots: each row draws what it draws in the whole one.
+
+    Args:
+        noise: of an operator or policy: a :class:`Noise`, tensors (B, ...), whatever has a method ``of_rows(rows, slots)``, and
+            tuples of them. What stands in a tuple twice stays one object, so that it is sorted once.
+        rows: (R,) int64.
+        slots: the slots that are left.
+
+    Returns:
+        The same structure.
+
+    Raises:
+        TypeError: noise of another kind.
+    """
+    if isinstance(noise, Tensor):
+        return noise[rows]
+    if isinstance(noise, tuple):
+        taken: list[Any] = []
+        for number, part in enumerate(noise):
+            first = next(i for i, other in enumerate(noise) if other is part)
+            taken.append(taken[first] if first < number else noise_of_rows(part, rows, slots))
+        return tuple(taken)
+    if not hasattr(noise, "of_rows"):
+        raise TypeError(
+            f"packed input needs the noise of some of the rows, got {type(noise).__name__}: give it a method "
+            "of_rows(rows, slots), or draw tensors (batch, ...) and tuples of them"
+        )
+    return noise.of_rows(rows, slots)
 
 
 def mixed_bits(x: Tensor) -> Tensor:

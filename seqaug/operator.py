@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor, nn
 
-from seqaug._checks import Side, check_count, check_items, check_rates, check_side
+from seqaug._checks import Side, check_count, check_ids, check_items, check_rates, check_side
 from seqaug.edit import Edit
 from seqaug.noise import Noise, draw_noise
+from seqaug.packed import Packed, is_nested, pack, values_of
+from seqaug.packed_edit import PackedEdit, plan_packed
 
 
 def _own_code(function: FunctionType, owner: str) -> FunctionType:
@@ -38,6 +40,20 @@ def check_batch_and_times(items: Tensor, timestamps: Tensor | None) -> None:
             f"timestamps must be aligned with the items, got timestamps.shape={tuple(timestamps.shape)} "
             f"for items.shape={tuple(items.shape)}"
         )
+
+
+def packed_and_times(items: Any, timestamps: Any) -> tuple[Packed, Tensor | None, Tensor]:
+    """Packed ids, their times (T,), and something of the shape of the padded batch, which is all that drawing looks at."""
+    rows = pack(items)
+    check_ids(rows.values)
+    times = None if timestamps is None else values_of(timestamps)
+    if times is not None and times.shape != rows.values.shape:
+        raise ValueError(
+            f"timestamps must be aligned with the items, got {tuple(times.shape)} of them "
+            f"for {tuple(rows.values.shape)} items"
+        )
+    # One value, repeated without being copied.
+    return rows, times, rows.values.new_empty(()).expand(len(rows.offsets) - 1, rows.length)
 
 
 class Augmentation(nn.Module):
@@ -76,26 +92,50 @@ class Augmentation(nn.Module):
     def plan(self, items: Tensor, noise: Any, timestamps: Tensor | None = None) -> Edit:
         """The edit that ``noise`` means for ``items``: no randomness of its own."""
 
+    def longest(self, count: int, slots: int) -> int:
+        """Most items that a row of ``count`` items comes out with, in a batch of ``slots``: the width to plan packed rows at."""
+        return slots
+
+    @overload
     def sample(
         self, items: Tensor, *, timestamps: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Edit:
+    ) -> Edit: ...
+    @overload
+    def sample(
+        self,
+        items: Packed,
+        *,
+        timestamps: Packed | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> PackedEdit: ...
+    def sample(
+        self,
+        items: Any,
+        *,
+        timestamps: Any = None,
+        generator: torch.Generator | None = None,
+    ) -> Any:
         """Draw an edit for each row, in training and in evaluation mode alike.
 
         Args:
-            items: (B, L) int64 or int32 ids. Not written to.
-            timestamps: (B, L), needed by time-aware operators, ignored by the others.
+            items: (B, L) int64 or int32 ids, or a :class:`~seqaug.Packed` or nested tensor of them. Not written to.
+            timestamps: aligned with ``items``, needed by time-aware operators, ignored by the others.
             generator: on the device of ``items``; the global state is then left alone. ``None`` is torch's default one.
 
         Returns:
-            An :class:`~seqaug.Edit`.
+            An :class:`~seqaug.Edit`, of packed rows a :class:`~seqaug.PackedEdit`: the same draw.
 
         Raises:
             TypeError: ``items`` is not a tensor of ids.
             ValueError: ``items`` has not two axes, or ``timestamps`` are missing or of another shape.
         """
+        if isinstance(items, Packed) or is_nested(items):
+            rows, times, batch = packed_and_times(items, timestamps)
+            return self._plan_packed(rows, self.draw(batch, generator), times)
         check_batch_and_times(items, timestamps)
         return self.plan(items, self.draw(items, generator), timestamps)
 
+    @overload
     def sample_views(
         self,
         items: Tensor,
@@ -103,11 +143,28 @@ class Augmentation(nn.Module):
         *,
         timestamps: Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> list[Edit]:
+    ) -> list[Edit]: ...
+    @overload
+    def sample_views(
+        self,
+        items: Packed,
+        views: int,
+        *,
+        timestamps: Packed | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> list[PackedEdit]: ...
+    def sample_views(
+        self,
+        items: Any,
+        views: int,
+        *,
+        timestamps: Any = None,
+        generator: torch.Generator | None = None,
+    ) -> Any:
         """Draw several edits of one batch. Independent ones, except of :class:`~seqaug.EachOnce`.
 
         Args:
-            items: (B, L) int64 or int32 ids. Not written to.
+            items: as in :meth:`sample`.
             views: how many, at least 1.
             timestamps: as in :meth:`sample`.
             generator: as in :meth:`sample`.
@@ -118,22 +175,48 @@ class Augmentation(nn.Module):
         Raises:
             TypeError, ValueError: as in :meth:`sample`, or ``views`` is not a number of at least 1.
         """
-        check_batch_and_times(items, timestamps)
         check_count("views", views, 1)
-        return [self.plan(items, noise, timestamps) for noise in self.draw_views(items, views, generator)]
+        if isinstance(items, Packed) or is_nested(items):
+            rows, times, batch = packed_and_times(items, timestamps)
+            drawn = self.draw_views(batch, views, generator)
+            return [self._plan_packed(rows, noise, times) for noise in drawn]
+        check_batch_and_times(items, timestamps)
+        drawn = self.draw_views(items, views, generator)
+        return [self.plan(items, noise, timestamps) for noise in drawn]
 
+    def _plan_packed(self, items: Packed, noise: Any, timestamps: Tensor | None) -> PackedEdit:
+        return plan_packed(
+            self.plan, self.longest, items, noise, timestamps, pad_id=self.pad_id, side=self.side
+        )
+
+    @overload
     def forward(
         self, items: Tensor, *, timestamps: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    ) -> Tensor: ...
+    @overload
+    def forward(
+        self,
+        items: Packed,
+        *,
+        timestamps: Packed | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Packed: ...
+    def forward(
+        self,
+        items: Any,
+        *,
+        timestamps: Any = None,
+        generator: torch.Generator | None = None,
+    ) -> Any:
         """The augmented batch in training mode, ``items`` itself in evaluation mode.
 
         Args:
-            items: (B, L) int64 or int32 ids. Not written to.
+            items: (B, L) int64 or int32 ids, or a :class:`~seqaug.Packed` or nested tensor of them. Not written to.
             timestamps: as in :meth:`sample`.
             generator: as in :meth:`sample`.
 
         Returns:
-            (B, L) ids of the same dtype.
+            Ids in the same form and of the same dtype.
         """
         if not self.training:
             return items
@@ -163,6 +246,9 @@ class Operator(Augmentation):
         ValueError: not 0 <= low <= high <= 1, or an unknown side.
     """
 
+    lengthens: ClassVar[bool] = True
+    """Whether a row may come out with more items than it had; where none does, packed rows are planned without room for it."""
+
     def __init__(self, low: float, high: float, *, pad_id: int = 0, side: Side = "left") -> None:
         super().__init__(pad_id=pad_id, side=side)
         check_rates(low, high)
@@ -172,6 +258,9 @@ class Operator(Augmentation):
     def draw(self, items: Tensor, generator: torch.Generator | None = None) -> Noise:
         """The noise of one batch; see :func:`seqaug.noise.draw_noise`."""
         return draw_noise(items, self.side, generator)
+
+    def longest(self, count: int, slots: int) -> int:
+        return slots if self.lengthens else count
 
     def rate(self, noise: Noise) -> Tensor:
         """(B,) float32 in [low, high]."""

@@ -32,7 +32,8 @@ PUBLIC = {
     "SCELoss", "RECELoss", "InfoNCELoss", "functional",
     # around them
     "ShardedTable", "gather_rows", "split_rows", "top_items", "target_ranks",
-    "ItemSimilarity", "RefreshNeighbours", "UniformNegatives", "PopularityNegatives", "InBatchNegatives", "pad_sequences", "lengths", "check_batch", "inspect",
+    "ItemSimilarity", "RefreshNeighbours", "UniformNegatives", "PopularityNegatives", "InBatchNegatives", "pad_sequences", "lengths",
+    "Packed", "PackedEdit", "pack", "check_batch", "inspect",
 }  # fmt: skip
 
 

@@ -55,6 +55,8 @@ class Crop(Operator):
     Source: CL4SRec (Xie et al., 2022), eq. 5; the rate interval is RM-HSAOCL (2025), eqs. 2-3.
     """
 
+    lengthens = False
+
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         count = (items != self.pad_id).sum(1)
         rate = self.rate(noise)

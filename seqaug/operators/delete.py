@@ -45,6 +45,8 @@ class Delete(Operator):
         tensor([[0, 0, 0, 1, 3]])
     """
 
+    lengthens = False
+
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         real = items != self.pad_id
         count = real.sum(1)

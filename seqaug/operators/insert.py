@@ -94,5 +94,8 @@ class Insert(Operator):
         similar = self.neighbours.similar(items, real, noise).gather(1, source.clamp(min=0))
         return Edit(source, torch.where(inserted, similar, -1), rate, self.pad_id)
 
+    def longest(self, count: int, slots: int) -> int:
+        return min(2 * count, slots)
+
     def extra_repr(self) -> str:
         return ", ".join([repr(self.low), repr(self.high), self.neighbours.extra_repr(), *self._layout()])

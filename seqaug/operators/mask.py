@@ -34,6 +34,8 @@ class Mask(Operator):
     Source: CL4SRec (Xie et al., 2022), eq. 6; the rate interval is RM-HSAOCL (2025), eqs. 2 and 6.
     """
 
+    lengthens = False
+
     def __init__(
         self, low: float, high: float, *, mask_id: int, pad_id: int = 0, side: Side = "left"
     ) -> None:

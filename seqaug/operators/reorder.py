@@ -48,6 +48,8 @@ class Reorder(Operator):
     Source: CL4SRec (Xie et al., 2022), eq. 7.
     """
 
+    lengthens = False
+
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         real = items != self.pad_id
         count = real.sum(1)

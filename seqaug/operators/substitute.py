@@ -48,6 +48,8 @@ class Substitute(Operator):
     Source: CoSeRec (Liu et al., 2021), section 3.2; BASRec (Dang et al., 2025).
     """
 
+    lengthens = False
+
     def __init__(
         self,
         low: float,

@@ -148,6 +148,8 @@ class TimeCrop(Operator):
     Source: TiCoSeRec (Dang et al., 2023), section "Time interval-aware operators".
     """
 
+    lengthens = False
+
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         real = items != self.pad_id
         count = real.sum(1)
@@ -179,6 +181,8 @@ class TimeReorder(Operator):
 
     Source: TiCoSeRec (Dang et al., 2023), section "Time interval-aware operators".
     """
+
+    lengthens = False
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         real = items != self.pad_id

@@ -12,6 +12,7 @@ from seqaug._checks import check_count, check_number
 from seqaug._random import uniform
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
+from seqaug.packed_edit import PackedEdit
 from seqaug.policies.members import Members, PolicyNoise, draw_shared, pick_rows
 
 
@@ -129,7 +130,7 @@ class AdaptivePolicy(Members):
         return AdaptiveEdit(picked.source, picked.replaced, picked.rate, self.pad_id, choice, bucket)
 
     @torch.no_grad()
-    def update(self, edit: Edit, reward: Tensor) -> None:
+    def update(self, edit: Edit | PackedEdit, reward: Tensor) -> None:
         """Learn from one batch; nothing waits for the device.
 
         Args:
@@ -141,7 +142,7 @@ class AdaptivePolicy(Members):
             TypeError: ``edit`` was not sampled by an :class:`AdaptivePolicy`.
             ValueError: ``reward`` is not one number per row.
         """
-        if not isinstance(edit, AdaptiveEdit) or edit.bucket is None or edit.choice is None:
+        if not isinstance(edit, (AdaptiveEdit, PackedEdit)) or edit.bucket is None or edit.choice is None:
             raise TypeError(
                 f"edit must be one that an AdaptivePolicy sampled, got {type(edit).__name__}: "
                 "pass policy.sample(items), or mix.edit of a MixupOp around the policy"

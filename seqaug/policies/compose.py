@@ -34,6 +34,11 @@ class Compose(Members):
     def __init__(self, operators: Sequence[Augmentation]) -> None:
         super().__init__(operators)
 
+    def longest(self, count: int, slots: int) -> int:
+        for member in self.operators:
+            count = member.longest(count, slots)
+        return count
+
     def draw(self, items: Tensor, generator: torch.Generator | None = None) -> tuple[Any, ...]:
         return tuple(member.draw(items, generator) for member in self.operators)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seqaug.edit import Edit, where
-from seqaug.noise import Noise
+from seqaug.noise import Noise, noise_of_rows
 from seqaug.operator import Augmentation, Operator
 
 
@@ -25,6 +25,10 @@ class PolicyNoise:
 
     choice: Tensor
     members: tuple[Any, ...]
+
+    def of_rows(self, rows: Tensor, slots: slice) -> PolicyNoise:
+        """The noise of some rows; see :func:`seqaug.noise.noise_of_rows`."""
+        return PolicyNoise(self.choice[rows], noise_of_rows(self.members, rows, slots))
 
 
 def draw_shared(
@@ -97,6 +101,10 @@ class Members(Augmentation):
     def operators(self) -> list[Augmentation]:
         """The members in their order."""
         return cast(list[Augmentation], list(self.members))
+
+    def longest(self, count: int, slots: int) -> int:
+        """As long as the member makes it that lengthens rows most."""
+        return max(member.longest(count, slots) for member in self.operators)
 
     def extra_repr(self) -> str:
         return "[" + ", ".join(map(repr, self.operators)) + "]"

@@ -41,6 +41,11 @@ class SomeOf(Members):
             )
         self.count = count
 
+    def longest(self, count: int, slots: int) -> int:
+        for member in self.operators:
+            count = member.longest(count, slots)
+        return count
+
     def draw(self, items: Tensor, generator: torch.Generator | None = None) -> PolicyNoise:
         choice = uniform((items.shape[0], len(self.members)), items.device, generator)
         return PolicyNoise(choice, tuple(member.draw(items, generator) for member in self.operators))

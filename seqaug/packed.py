@@ -1,0 +1,267 @@
+"""Packed: rows of different lengths, one after the other, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqaug._checks import Side, check_count, check_side
+from seqaug.groups import Group, group_rows, spread
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Rows of different lengths, one after the other: row b is ``values[offsets[b]:offsets[b + 1]]``, oldest first.
+
+    It stands for a padded batch of ``length`` slots, and operators draw for it exactly what they draw for that batch.
+    :func:`seqaug.pack` makes one out of whatever else holds such rows.
+
+    Args:
+        values: (T, ...); ids, or anything aligned with them: timestamps, categories, vectors.
+        offsets: (B + 1,) int64, from 0 to T, ascending.
+        length: L; no row has more items, and none grows past it.
+
+    Raises:
+        TypeError: ``offsets`` are not int64.
+        ValueError: ``offsets`` have not one axis, or ``length`` is below 1.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> packed = sa.Packed(torch.tensor([3, 7, 5, 2]), torch.tensor([0, 3, 3, 4]), length=4)
+        >>> packed.pad()
+        tensor([[0, 3, 7, 5],
+                [0, 0, 0, 0],
+                [0, 0, 0, 2]])
+        >>> sa.Reorder(1.0, 1.0)(packed).lengths
+        tensor([3, 0, 1])
+    """
+
+    values: Tensor
+    offsets: Tensor
+    length: int
+
+    def __post_init__(self) -> None:
+        if self.offsets.ndim != 1 or len(self.offsets) == 0:
+            raise ValueError(f"offsets must be (rows + 1,), got offsets.shape={tuple(self.offsets.shape)}")
+        if self.offsets.dtype != torch.int64:
+            raise TypeError(
+                f"offsets must be int64, got offsets.dtype={self.offsets.dtype}: use offsets.long()"
+            )
+        if self.values.ndim == 0:
+            raise ValueError("values must be (T, ...), got a tensor without axes")
+        check_count("length", self.length, 1)
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) int64: number of items of each row."""
+        return self.offsets.diff()
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The rows sorted into a few groups of like length. Looks at the lengths, so the host waits for the device, once.
+
+        Raises:
+            ValueError: a row is longer than ``length``.
+        """
+        lengths = self.lengths.cpu()
+        longest = int(lengths.max()) if len(lengths) else 0
+        if longest > self.length:
+            raise ValueError(
+                f"rows must have at most length={self.length} items, got one of {longest}: "
+                "seqaug.pack(..., length=...) keeps the newest"
+            )
+        device = self.offsets.device
+        return tuple(replace(group, rows=group.rows.to(device)) for group in group_rows(lengths))
+
+    def like(self, values: Tensor) -> Packed:
+        """Other values, (T, ...), of the same rows."""
+        other = Packed(values, self.offsets, self.length)
+        if "groups" in self.__dict__:
+            other.__dict__["groups"] = self.groups
+        return other
+
+    def pad(self, *, side: Side = "left", fill: float | int | bool = 0) -> Tensor:
+        """The padded batch.
+
+        Args:
+            side: where the padding goes.
+            fill: what padded slots hold.
+
+        Returns:
+            (B, L, ...) of the dtype of ``values``.
+        """
+        check_side(side)
+        lengths, total = self.lengths, len(self.values)
+        first = self.length - lengths if side == "left" else torch.zeros_like(lengths)
+        rows = len(lengths)
+        begin = self.length * torch.arange(rows, device=lengths.device) + first - self.offsets[:-1]
+        slot = torch.arange(total, device=lengths.device) + spread(begin, lengths, total)
+        out = self.values.new_full((rows * self.length, *self.values.shape[1:]), fill)
+        return out.index_copy(0, slot, self.values).view(rows, self.length, *self.values.shape[1:])
+
+    def nested(self) -> Tensor:
+        """The same rows as a nested tensor of torch (jagged layout), which shares the values."""
+        return torch.nested.nested_tensor_from_jagged(self.values, self.offsets)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Packed:
+        """The same rows on another device. Groups that are known by then go along, and nothing has to wait for them later."""
+        values = self.values.to(device, non_blocking=non_blocking)
+        moved = Packed(values, self.offsets.to(device, non_blocking=non_blocking), self.length)
+        if "groups" in self.__dict__:
+            moved.__dict__["groups"] = tuple(
+                replace(group, rows=group.rows.to(device, non_blocking=non_blocking)) for group in self.groups
+            )
+        return moved
+
+
+def is_nested(x: object) -> bool:
+    """Whether this is torch's nested tensor of jagged layout."""
+    return isinstance(x, Tensor) and x.is_nested and x.layout == torch.jagged
+
+
+def values_of(x: Any) -> Tensor:
+    """(T, ...): the values of packed rows or of a nested tensor, bare values as they are."""
+    if isinstance(x, Packed):
+        return x.values
+    return x.values() if is_nested(x) else x
+
+
+def pack(
+    rows: Any,
+    *,
+    lengths: Tensor | None = None,
+    offsets: Tensor | None = None,
+    length: int | None = None,
+    pad_id: int = 0,
+) -> Packed:
+    """Rows of different lengths without padding, out of any form they come in; of rows that are too long the newest items.
+
+    Args:
+        rows: one of
+
+            * a list of rows, oldest first, each a list or a tensor (n, ...),
+            * values (T, ...), with ``lengths`` (B,) or ``offsets`` (B + 1,),
+            * a nested tensor of torch, jagged layout,
+            * a JaggedTensor of TorchRec, or anything else with the methods ``values()`` and ``lengths()`` or ``offsets()``
+              (of a KeyedJaggedTensor with several keys take one, ``keyed["item"]``),
+            * a padded batch of ids (B, L), whose slots with ``pad_id`` are left out.
+        lengths: of the rows.
+        offsets: where the rows begin, and last T.
+        length: L; ``None`` is the longest row, or the width of a padded batch.
+        pad_id: of a padded batch.
+
+    Returns:
+        A :class:`Packed`; it shares the values unless rows were cut.
+
+    Raises:
+        TypeError: rows in another form.
+        ValueError: lengths or offsets that do not fit the values.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> sa.pack([[1, 2], [3, 4, 5, 6]], length=3).values
+        tensor([1, 2, 4, 5, 6])
+        >>> nested = torch.nested.nested_tensor_from_jagged(torch.arange(1, 6), torch.tensor([0, 2, 5]))
+        >>> sa.pack(nested).lengths
+        tensor([2, 3])
+    """
+    if isinstance(rows, Packed):
+        return rows if length is None else _newest(rows.values, rows.offsets, length)
+    if lengths is not None or offsets is not None:
+        if not isinstance(rows, Tensor) or rows.is_nested or (lengths is not None and offsets is not None):
+            raise TypeError(
+                "values (T, ...) need either lengths or offsets, and nothing else takes them, "
+                f"got {type(rows).__name__}, lengths={lengths is not None}, offsets={offsets is not None}"
+            )
+        return _from_values(rows, offsets if lengths is None else _from_zero(lengths), length)
+    if isinstance(rows, (list, tuple)):
+        return _from_rows(rows, length)
+    if is_nested(rows) or not isinstance(rows, Tensor):
+        return _from_jagged(rows, length)
+    if rows.ndim != 2 or rows.is_floating_point():
+        raise TypeError(
+            "rows must be a padded batch of ids (batch, slots), or values (T, ...) with their lengths= or offsets=, "
+            f"got a tensor of shape={tuple(rows.shape)}, dtype={rows.dtype}"
+        )
+    real = rows != pad_id
+    packed = Packed(rows[real], _from_zero(real.sum(1)), max(1, rows.shape[1]))
+    return packed if length is None else _newest(packed.values, packed.offsets, length)
+
+
+def _from_zero(lengths: Tensor) -> Tensor:
+    """(B + 1,) int64 offsets of rows of these lengths."""
+    return torch.nn.functional.pad(lengths.to(torch.int64).cumsum(0), (1, 0))
+
+
+def _from_values(values: Tensor, offsets: Any, length: int | None) -> Packed:
+    offsets = offsets.to(torch.int64)
+    ends = offsets.cpu()
+    if (
+        ends.ndim != 1
+        or len(ends) == 0
+        or ends[0] != 0
+        or ends[-1] != len(values)
+        or bool((ends.diff() < 0).any())
+    ):
+        raise ValueError(
+            f"offsets must ascend from 0 to the number of values ({len(values)}), got offsets={ends.tolist()!s:.60}: "
+            "take the values of these rows alone"
+        )
+    return _newest(values, offsets, length)
+
+
+def _newest(values: Tensor, offsets: Tensor, length: int | None) -> Packed:
+    """At most the newest ``length`` items of each row."""
+    counts = offsets.diff()
+    longest = int(counts.max()) if len(counts) else 0
+    if length is None:
+        return Packed(values, offsets, max(1, longest))
+    check_count("length", length, 1)
+    if longest > length:
+        place = torch.arange(len(values), device=offsets.device)
+        values = values[spread(offsets[1:], counts, len(values)) - place <= length]
+        offsets = _from_zero(counts.clamp(max=length))
+    return Packed(values, offsets, length)
+
+
+def _from_rows(rows: Sequence[Any], length: int | None) -> Packed:
+    try:
+        tensors = [row if isinstance(row, Tensor) else torch.tensor(row) for row in rows]
+        counts = torch.tensor([len(row) for row in tensors], dtype=torch.int64)
+        # An empty list has no dtype to tell.
+        filled = [row for row in tensors if len(row)] or tensors[:1] or [torch.empty(0)]
+        values = torch.cat(filled)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"rows must be lists of numbers or tensors (n, ...), got {list(rows)!r:.60}"
+        ) from error
+    return _newest(values if len(values) else values.long(), _from_zero(counts), length)
+
+
+def _from_jagged(jagged: Any, length: int | None) -> Packed:
+    """Nested tensors and the classes of TorchRec, by the methods they share."""
+    methods = [name for name in ("values", "lengths", "offsets") if callable(getattr(jagged, name, None))]
+    if "values" not in methods or len(methods) < 2:
+        raise TypeError(
+            "rows must be a list, a tensor with lengths= or offsets=, a nested tensor, or have methods values() and "
+            f"lengths(), got {type(jagged).__name__}"
+        )
+    keys = getattr(jagged, "keys", None)
+    if callable(keys) and len(list(keys())) > 1:
+        raise TypeError(
+            f"rows must be those of one key, got a {type(jagged).__name__} of keys {list(keys())}: pass one, as keyed[key]"
+        )
+    lengths = jagged.lengths() if "lengths" in methods else None
+    if (
+        is_nested(jagged) and lengths is not None
+    ):  # a narrowed nested tensor: values between its rows belong to none
+        begins, total = jagged.offsets()[:-1], int(lengths.sum())
+        kept = _from_zero(lengths)
+        index = torch.arange(total, device=kept.device) + spread(begins - kept[:-1], lengths, total)
+        return _newest(jagged.values()[index], kept, length)
+    return _from_values(jagged.values(), jagged.offsets() if lengths is None else _from_zero(lengths), length)
