@@ -13,8 +13,6 @@ from seqaug.kernels.chunked import Gradients, Slope
 
 BACKENDS = ("auto", "chunked", "flash", "naive")
 
-LARGE_CATALOG, FEW_FEATURES = 50_000, 64
-
 log = logging.getLogger("seqaug")
 
 
@@ -36,12 +34,11 @@ def softmax_gradients(
 def pick(device: str, dtype: str, features: int, items: int) -> str:
     """The faster backend.
 
-    On a CPU (benchmarks/losses.py) blocks win while the exponentials of a block of tokens stay near the cache,
-    with many features, and in bfloat16 always, by a factor of two; flash keeps nothing and wins with few
-    features and a large catalog. It has not been measured on a GPU yet and has to be asked for there by name.
+    Blocks win on a CPU at every size and dtype measured on an idle machine (benchmarks/losses.py), in bfloat16
+    by a factor of nearly two, and run wherever torch does. Flash has not been measured on a GPU yet and has to
+    be asked for by name.
     """
-    large = items >= LARGE_CATALOG and features <= FEW_FEATURES
-    return "flash" if device == "cpu" and dtype == "torch.float32" and large else "chunked"
+    return "chunked"
 
 
 @functools.cache
