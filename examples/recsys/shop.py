@@ -14,7 +14,7 @@ from itertools import accumulate
 
 from recsys.datasets import Dataset
 
-USERS, ITEMS, FAMILIES, DEPARTMENTS = 3000, 1500, 300, 15
+USERS, ITEMS, FAMILIES, DEPARTMENTS = 3000, 4500, 300, 15
 SUCCESSORS = 4
 FROM_LAST, FROM_EARLIER = 0.5, 0.2  # chance that an item follows the last one, one of the three before it
 SHORTEST, LONGEST, GOES_ON = 5, 40, 0.75  # row lengths: 5 and then geometric
