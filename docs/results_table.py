@@ -22,7 +22,9 @@ DOCS = Path(__file__).resolve().parent
 PAGES = (DOCS.parent / "README.md", DOCS / "results.md")
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 FIGURES = ("HR@5", "HR@10", "HR@20", "NDCG@5", "NDCG@10", "NDCG@20")
-KEYS = ("system", "data", "seed", "settings", "validation", "test", "epochs", "seconds", "machine", "commit")
+KEYS = (
+    "system", "data", "seed", "settings", "validation", "test", "epochs", "epoch_seconds", "seconds", "machine", "commit",
+)  # fmt: skip
 # What tells runs of one recipe apart without changing it.
 NOT_RECIPE = ("seed", "threads", "device", "devices", "epochs", "patience")
 
@@ -60,7 +62,7 @@ def table(runs: list[dict[str, Any]], published: dict[str, Any]) -> str:
     for run in runs:
         groups[run["data"], run["system"], json.dumps(recipe(run), sort_keys=True)].append(run)
     lines = [
-        "| data | system | " + " | ".join(FIGURES) + " | epochs | minutes | seeds |",
+        "| data | system | " + " | ".join(FIGURES) + " | epochs | training minutes | seeds |",
         "|---|---|" + "---:|" * (len(FIGURES) + 3),
     ]
     for data in sorted({key[0] for key in groups}):
@@ -76,7 +78,8 @@ def table(runs: list[dict[str, Any]], published: dict[str, Any]) -> str:
             same = [recipe(groups[other][0]) for other in own if other[1] == key[1]]
             cells = [figure([run["test"][name] for run in members]) for name in FIGURES]
             epochs = statistics.fmean(run["epochs"] for run in members)
-            minutes = statistics.fmean(run["seconds"] for run in members) / 60
+            # By the median epoch: a run may have waited for others, or been stopped and continued.
+            minutes = statistics.fmean(run["epochs"] * run["epoch_seconds"] for run in members) / 60
             seeds = ", ".join(str(run["seed"]) for run in sorted(members, key=lambda run: run["seed"]))
             name = key[1] + differing(recipe(members[0]), same)
             lines.append(
@@ -107,7 +110,7 @@ def notes(runs: list[dict[str, Any]]) -> list[str]:
     commits = sorted({run["commit"][:10] for run in runs})
     return [
         *(f"Protocol: {protocol}; the epoch is chosen on validation.  " for protocol in protocols),
-        f"Machine: {'; '.join(machines)}.  ",
+        f"Machine: {'; '.join(machines)}. Training minutes: epochs times the median epoch.  ",
         f"Commit: {', '.join(commits)}. Every run with all its settings: `docs/results/`.",
     ]
 
