@@ -134,10 +134,29 @@ def draw_operators() -> None:
     figure.savefig(PICTURES / "benchmarks-operators.png", dpi=130, facecolor="white")
 
 
+def step() -> str:
+    """What drawing, editing and mixing cost in a step of the main job."""
+    found = read("step")
+    if found is None:
+        return "Not measured yet."
+    lines = [
+        "| settings | views | mixes | seconds of all steps | without | share |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in found["results"]:
+        positions, features = row["mixes"]
+        lines.append(
+            f"| {row['settings']} | {row['views']} | {positions} + {features} | {row['seconds']['with']:.2f} "
+            f"| {row['seconds']['without']:.2f} | {row['share']:.1%} |"
+        )
+    return "\n".join([*lines, "", machine_line(found["machine"])])
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "operators": operators,
     "similarity": similarity,
     "training": training,
+    "step": step,
 }
 DRAWINGS: list[Callable[[], None]] = [draw_operators]
 
