@@ -123,7 +123,7 @@ def draw_operator_weights(path: Path, weights: dict[str, dict[str, float]]) -> N
     axes.set_xlabel("items of the row")
     axes.set_ylabel("probability of the operator")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, ncols=len(names))
+    figure.legend(frameon=False, ncols=len(names), loc="outside upper center")
     write_atomic(path, lambda part: figure.savefig(part, dpi=150))
     pyplot.close(figure)
 
