@@ -166,12 +166,12 @@ def test_names():
 def test_the_shop_is_what_it_says():
     shop = generate()
     assert shop.fingerprint() == generate().fingerprint() != generate(seed=1).fingerprint()
-    assert shop.fingerprint().startswith("839e7d6e07a85ffb")  # the same on every machine
+    assert shop.fingerprint().startswith("be7e6ce23208964a")  # the same on every machine
     assert min(map(len, shop.rows)) == 5 and all(len(set(row)) == len(row) for row in shop.rows)
     counts = sorted(Counter(item for row in shop.rows for item in row).values(), reverse=True)
-    assert sum(counts[:150]) > 3 * sum(counts[-750:])  # the first tenth sells more than thrice the last half
+    assert sum(counts[:450]) > 2 * sum(counts[-2250:])  # the first tenth sells more than twice the last half
     after = Counter(pair for row in shop.rows for pair in zip(row, row[1:], strict=False))
-    assert sum(count for count in after.values() if count > 5) > 2000  # transitions that come again
+    assert sum(count for count in after.values() if count > 1) > 4000  # transitions that come again
 
 
 def test_dates_do_not_depend_on_where_they_are_read(tmp_path, monkeypatch):

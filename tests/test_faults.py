@@ -33,8 +33,8 @@ def start(*words: object, before: str = "") -> subprocess.Popen[str]:
     code = (
         f"{before}\nimport sys; sys.path.insert(0, {str(ROOT / 'examples')!r}); sys.path.insert(0, {str(ROOT)!r})\n"
         "from recsys import machine; machine.matmul_rate = lambda: 1.0\n"
-        "from rmhsaocl_full import HybridAugmentation; from recsys.cli import run\n"
-        f"sys.exit(run({[str(word) for word in words]!r}, HybridAugmentation))"
+        "from rmhsaocl_full import HybridAugmentation; from recsys.cli import run; from systems import SYSTEMS\n"
+        f"sys.exit(run({[str(word) for word in words]!r}, HybridAugmentation, SYSTEMS))"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code],
