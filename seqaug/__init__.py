@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from seqaug import functional, inspect
+from seqaug.collate import Collate
 from seqaug.crossmix import CrossMixup, Pair
 from seqaug.edit import Edit
 from seqaug.expand import Expansion, prefixes, windows
@@ -68,6 +69,7 @@ __all__ = [
     "BCELoss",
     "BPRLoss",
     "CELoss",
+    "Collate",
     "Compose",
     "Crop",
     "CrossMixup",
