@@ -11,8 +11,8 @@ from torch import Tensor
 
 from seqaug._checks import Side
 
-# What one more group costs, in slots: calls of kernels instead of work in them. Measured with benchmarks/packed.py.
-_COST_OF_A_GROUP = 4096
+# What one more group costs, in slots: calls of kernels instead of work in them.
+_COST_OF_A_GROUP = 12_000
 
 
 @dataclass(frozen=True, eq=False)

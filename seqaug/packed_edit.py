@@ -43,9 +43,9 @@ class PackedEdit:
         >>> items = sa.pack([[1, 2, 3, 4], [5, 6]])
         >>> edit = sa.Crop(0.5, 0.5).sample(items, generator=torch.Generator().manual_seed(0))
         >>> edit(items).values, edit(items).lengths
-        (tensor([3, 4, 5]), tensor([2, 1]))
+        (tensor([1, 2, 5]), tensor([2, 1]))
         >>> edit.align(torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))
-        tensor([0.3000, 0.4000, 0.5000])
+        tensor([0.1000, 0.2000, 0.5000])
     """
 
     source: Tensor
