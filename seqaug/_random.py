@@ -7,6 +7,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqaug._pairs import all_pairs, float_bits, worth_comparing
+
 
 def uniform(
     shape: tuple[int, ...],
@@ -55,14 +57,42 @@ def uniform_excluding(u: Tensor, num_items: int, excluded: Tensor) -> tuple[Tens
         ([[1, 3, 5]], [3])
     """
     outside = (excluded < 1) | (excluded > num_items)
+    if worth_comparing(excluded.shape[1], num_items + 1):
+        return _compared_excluding(
+            u, num_items, excluded.long().masked_fill(outside, num_items + 1), excluded.dtype
+        )
     ordered = excluded.long().masked_fill(outside, num_items + 1).sort(dim=1).values
     first = (F.pad(ordered[:, :-1], (1, 0)) != ordered) & (ordered <= num_items)  # (rows, excluded)
     distinct = F.pad(first.cumsum(1), (1, 0))  # (rows, excluded + 1), distinct ids among the first j
     remaining = num_items - distinct[:, -1]
-
-    choices = rearrange(torch.where(remaining > 0, remaining, num_items), "b -> b 1")
-    rank = torch.minimum((u * choices).long(), choices - 1)
+    rank = _rank_among(u, num_items, remaining)
     allowed_below = ordered - distinct[:, 1:]
     position = torch.searchsorted(allowed_below, rank, right=True)
     skipped = distinct.gather(1, position) * (rearrange(remaining, "b -> b 1") > 0)
     return (rank + 1 + skipped).to(excluded.dtype), remaining
+
+
+def _rank_among(u: Tensor, num_items: int, remaining: Tensor) -> Tensor:
+    """(B, K) int64: the how-manieth of the ``remaining`` ids was drawn, of the whole catalog where none remains."""
+    choices = rearrange(torch.where(remaining > 0, remaining, num_items), "b -> b 1")
+    return torch.minimum((u * choices).long(), choices - 1)
+
+
+def _compared_excluding(
+    u: Tensor, num_items: int, excluded: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The ids of :func:`uniform_excluding` from all pairs of a row; what is not to be excluded is num_items + 1."""
+    key = float_bits(excluded)
+    one, other = all_pairs(key, key)
+    slot = torch.arange(excluded.shape[1], device=excluded.device)
+    earlier = slot < rearrange(slot, "m -> m 1")
+    repeated = ((one == other).float() * earlier.float()).sum(2)
+    first = (repeated == 0) & (excluded <= num_items)  # (rows, excluded): each distinct id once
+    counted = torch.where(first, key, torch.inf)
+    one, other = all_pairs(key, counted)
+    allowed_below = excluded - 1 - (other < one).float().sum(2).long()
+    remaining = num_items - first.sum(1)
+    rank = _rank_among(u, num_items, remaining)
+    one, other = all_pairs(float_bits(rank), torch.where(first, float_bits(allowed_below), torch.inf))
+    skipped = (other <= one).float().sum(2).long() * (rearrange(remaining, "b -> b 1") > 0)
+    return (rank + 1 + skipped).to(dtype), remaining

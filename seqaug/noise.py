@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from seqaug._checks import Side
+from seqaug._pairs import all_pairs
 from seqaug._random import integers, uniform
 
 _BITS = 31  # the low ones of a key, that choose a neighbour; its 30 highest decide the order
@@ -176,12 +177,7 @@ def count_smaller(keys: list[Tensor]) -> Tensor:
     """
     smaller: Tensor | None = None
     for key in reversed(keys):
-        rows, slots = key.shape
-        key = key.contiguous()
-        # as_strided, not a new axis: a view of memory, which must be written first. The compiler would otherwise make each key
-        # again for every pair.
-        one = key.as_strided((rows, slots, slots), (slots, 1, 0))
-        other = key.as_strided((rows, slots, slots), (slots, 0, 1))
+        one, other = all_pairs(key, key)
         # Sums and products of 0 and 1 in place of `or` and `and`, which compilers do not turn into vector instructions.
         first = (other < one).float()
         smaller = first if smaller is None else first + (other == one).float() * smaller

@@ -43,6 +43,15 @@ def test_uniform_excluding_is_a_choice_from_what_is_left(
     assert ids[0].tolist() == [choices[i] for i in draws]
 
 
+def test_compiled_excluding_compares_pairs_and_draws_the_same() -> None:
+    """Rows that exclude nothing, some ids repeatedly, ids outside the catalog, and the whole catalog."""
+    excluded = torch.tensor([[0, 0, 0, 0, 0], [2, 4, 2, 0, 4], [-3, 9, 5, 1, 5], [5, 4, 3, 2, 1]])
+    u = torch.rand(4, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    compiled = torch.compile(uniform_excluding, fullgraph=True, backend="aot_eager")
+    for found, expected in zip(compiled(u, 5, excluded), uniform_excluding(u, 5, excluded), strict=True):
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("per", ["position", "row", "batch"])
 def test_shapes_and_rejection(name: str, per: str) -> None:

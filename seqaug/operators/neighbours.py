@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from seqaug._checks import check_count, check_number
+from seqaug._pairs import all_pairs, float_bits, worth_comparing
 from seqaug._random import uniform_excluding
 from seqaug.noise import Noise
 from seqaug.operators.alias import alias_table, pick_alias
@@ -16,18 +17,22 @@ from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
 
 
-def is_in_row(ids: Tensor, row: Tensor) -> Tensor:
-    """Which ids stand in the row: one sort and one binary search, rather than every pair.
+def is_in_row(ids: Tensor, row: Tensor, largest: int) -> Tensor:
+    """Which ids stand in the row: by all pairs in compiled code, else by one sort and one binary search.
 
     Args:
-        ids: (B, L, K) int64.
-        row: (B, L) int64.
+        ids: (B, L, K) int64 in 0..largest.
+        row: (B, L) int64 in 0..largest.
+        largest: the largest id there is.
 
     Returns:
         (B, L, K) bool.
     """
-    ordered = row.sort(1).values.contiguous()
     wanted = rearrange(ids, "b l k -> b (l k)")
+    if worth_comparing(row.shape[1], largest):
+        one, other = all_pairs(float_bits(wanted), float_bits(row))
+        return rearrange((one == other).float().sum(2) > 0, "b (l k) -> b l k", l=ids.shape[1])
+    ordered = row.sort(1).values.contiguous()
     place = torch.searchsorted(ordered, wanted).clamp(max=row.shape[1] - 1)
     return rearrange(ordered.gather(1, place) == wanted, "b (l k) -> b l k", l=ids.shape[1])
 
@@ -127,7 +132,12 @@ class Neighbours(nn.Module):
     def _allowed(self, row: Tensor, noise: Noise) -> Tensor:
         """(B, L) one of the nearest that the row has not, 0 where it has them all."""
         found = self.nearest(row)  # (batch, slots, K)
-        allowed = (found > 0) & ~is_in_row(found, row)
+        allowed = (found > 0) & ~is_in_row(found, row, self.rows - 1)
+        if self.top == 1:  # whatever the temperature: the first that is allowed
+            number = torch.arange(found.shape[-1], device=found.device)
+            picked = torch.where(allowed, number, found.shape[-1]).amin(-1, keepdim=True)
+            nearest = found.gather(-1, picked.clamp(max=found.shape[-1] - 1))
+            return rearrange(torch.where(picked < found.shape[-1], nearest, 0), "b l 1 -> b l")
         rank = allowed.cumsum(-1)  # the how-manieth allowed neighbour this is
         if self.temperature is None:
             count = rank[..., -1].clamp(max=self.top)

@@ -1,0 +1,45 @@
+"""Comparing all pairs of two short rows: what compiled code does in place of a sort and a binary search."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+COMPARED = 128  # numbers of a row up to which comparing with all of them takes less time than a binary search
+LARGEST = 1 << 30  # from here on `float_bits` would run into infinity
+_LEAST = (
+    1 << 23
+)  # from here on the bits of an int32, read as a float32, are an ordinary number in the same order
+
+
+def worth_comparing(count: int, largest: int) -> bool:
+    """Whether to compare all pairs: in compiled code, which never writes them to memory, and on short rows.
+
+    Args:
+        count: numbers of a row that each one is compared with.
+        largest: the largest number among them.
+    """
+    return torch.compiler.is_compiling() and count <= COMPARED and largest < LARGEST
+
+
+def float_bits(x: Tensor) -> Tensor:
+    """float32 numbers, equal and ordered as the whole ones in [0, 2**30) are: compilers compare vectors of them."""
+    return (x + _LEAST).to(torch.int32).view(torch.float32)
+
+
+def all_pairs(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Every number of a row beside every other one of another row.
+
+    Args:
+        left: (B, M).
+        right: (B, N).
+
+    Returns:
+        Two views (B, M, N).
+    """
+    (rows, wide), short = left.shape, right.shape[1]
+    # as_strided, not a new axis: a view of memory, which must be written first. The compiler would otherwise make each number
+    # again for every pair.
+    one = left.contiguous().as_strided((rows, wide, short), (wide, 1, 0))
+    other = right.contiguous().as_strided((rows, wide, short), (short, 0, 1))
+    return one, other
