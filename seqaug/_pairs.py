@@ -27,6 +27,14 @@ def float_bits(x: Tensor) -> Tensor:
     return (x + _LEAST).to(torch.int32).view(torch.float32)
 
 
+def written(x: Tensor) -> Tensor:
+    """The same (M, N) numbers, in compiled code written to memory once, rather than made again by all that read them.
+
+    as_strided is a view of memory, which the compiler cannot look through.
+    """
+    return x.contiguous().as_strided(x.shape, (x.shape[1], 1)) if torch.compiler.is_compiling() else x
+
+
 def all_pairs(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Every number of a row beside every other one of another row.
 

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from seqaug._checks import Side
-from seqaug._pairs import all_pairs
+from seqaug._pairs import all_pairs, written
 from seqaug._random import integers, uniform
 
 _BITS = 31  # the low ones of a key, that choose a neighbour; its 30 highest decide the order
@@ -33,7 +33,7 @@ class Noise:
         start: (B,) float32 in [0, 1); where a window begins.
         seeds: (B,) int64.
         distance: (L,) int64; of each slot from the end that is not padded.
-        priority: (B, L) float64; slots with smaller values come first, and the keys decide among equal ones; ``None``: they alone.
+        priority: (B, L) float32 or float64; slots with smaller values come first, and the keys decide among equal ones; ``None``: they alone.
     """
 
     def __init__(
@@ -85,7 +85,10 @@ class Noise:
         # A sort is what an operator mostly waits for. Compiled, all pairs of a row are compared in less time than it takes to
         # sort; uncompiled they would have to be written to memory first.
         if torch.compiler.is_compiling() and among.shape[1] <= _COMPARED:
-            keys = [*split_float64(self.priority)] if self.priority is not None else []
+            keys: list[Tensor] = []
+            if self.priority is not None:
+                priority = written(self.priority)
+                keys = [priority] if priority.dtype == torch.float32 else [*split_float64(priority)]
             keys.append(self.order_keys.view(torch.float32))
             return count_smaller([torch.where(among, key, torch.inf) for key in keys]).long()
         in_order = among.gather(1, self.order)

@@ -71,6 +71,25 @@ def test_shapes_may_change(name: str) -> None:
         assert torch.equal(compiled(data.items, data.timestamps), expected)
 
 
+@pytest.mark.parametrize("name", [name for name in EVERYTHING if name.startswith("Time")])
+def test_the_dtype_of_times_changes_no_draw(name: str) -> None:
+    """Times in float32 are compared as they are, others as pairs of float32: whole numbers are the same in all."""
+    operator, data = EVERYTHING[name](Layout()), make_batch(Layout(), [0, 1, 2, 6, 9, 9], 9)
+    g = torch.Generator().manual_seed(1)
+    times = torch.randint(0, 5, (6, 9), generator=g).cumsum(1)  # many gaps are equal
+    noise = operator.draw(data.items, g)
+
+    def plan(items: Tensor, timestamps: Tensor) -> Tensor:
+        edit = operator.plan(items, noise, timestamps)
+        return torch.stack([edit.source, edit.replaced])
+
+    expected = plan(data.items, times)
+    for dtype in (torch.int64, torch.int32, torch.float32, torch.float64):
+        compiled = torch.compile(own_code(plan, f"{name} {dtype}"), fullgraph=True, backend="aot_eager")
+        assert torch.equal(plan(data.items, times.to(dtype)), expected)
+        assert torch.equal(compiled(data.items, times.to(dtype)), expected)
+
+
 def test_shapes_of_mixing_may_change() -> None:
     table = nn.Embedding(V + 2, 4)
     mixup, cross = sa.MixupOp(EVERYTHING["Crop"](Layout())), sa.CrossMixup()

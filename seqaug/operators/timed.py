@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from seqaug._checks import Side, check_choice
+from seqaug._pairs import written
 from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Augmentation, Operator, check_batch_and_times
@@ -19,7 +21,6 @@ from seqaug.similarity import ItemSimilarity
 from seqaug.slots import at_least_one, first_slot, fraction, offset, slot_numbers
 
 _GAPS = ("largest", "smallest")
-_NEVER = torch.finfo(torch.float64).max  # later than any gap, but before what does not count at all
 _EQUAL = 1e-9  # variances of gaps, relative to the row's largest gap squared, that count as the same
 
 
@@ -41,14 +42,13 @@ def gaps_before(real: Tensor, timestamps: Tensor) -> Tensor:
         timestamps: (B, L) of any unit and dtype; padded slots are not looked at.
 
     Returns:
-        (B, L) float64; NaN in padded slots and for the first item, which has none before it.
+        (B, L) float32 for times in float32, whose differences are no finer, else float64; NaN in padded slots and for the first
+        item, which has none before it.
     """
-    gap = torch.full(timestamps.shape, torch.nan, dtype=torch.float64, device=timestamps.device)
-    both = real[:, 1:] & real[:, :-1]
-    gap[:, 1:] = torch.where(
-        both, (timestamps[:, 1:] - timestamps[:, :-1]).abs().to(torch.float64), torch.nan
-    )
-    return gap
+    dtype = torch.float32 if timestamps.dtype == torch.float32 else torch.float64
+    both = real & F.pad(real, (1, 0))[:, :-1]
+    gap = (timestamps - F.pad(timestamps, (1, 0))[:, :-1]).abs().to(dtype)
+    return torch.where(both, gap, torch.nan)
 
 
 def gap_variance(items: Tensor, timestamps: Tensor, *, pad_id: int = 0) -> Tensor:
@@ -75,7 +75,7 @@ def gap_variance(items: Tensor, timestamps: Tensor, *, pad_id: int = 0) -> Tenso
     Source: TiCoSeRec (Dang et al., 2023).
     """
     check_batch_and_times(items, timestamps)
-    gap = gaps_before(items != pad_id, timestamps)
+    gap = gaps_before(items != pad_id, timestamps).to(torch.float64)
     known = ~gap.isnan()
     number = known.sum(1, keepdim=True).clamp(min=1)
     mean = torch.where(known, gap, 0.0).sum(1, keepdim=True) / number
@@ -86,13 +86,14 @@ def gap_priority(gap: Tensor, gaps: str) -> Tensor:
     """What orders slots by the gap before them, smallest first; slots without a gap come last.
 
     Args:
-        gap: (B, L) float64, NaN for none.
+        gap: (B, L) float32 or float64, NaN for none.
         gaps: ``"largest"`` or ``"smallest"`` first.
 
     Returns:
-        (B, L) float64.
+        (B, L) of the same dtype.
     """
-    return (-gap if gaps == "largest" else gap).nan_to_num(nan=_NEVER)
+    never = torch.finfo(gap.dtype).max  # later than any gap, but before what does not count at all
+    return (-gap if gaps == "largest" else gap).nan_to_num(nan=never)
 
 
 def most_even_window(real: Tensor, gap: Tensor, width: Tensor, uniform: Tensor) -> Tensor:
@@ -100,7 +101,7 @@ def most_even_window(real: Tensor, gap: Tensor, width: Tensor, uniform: Tensor) 
 
     Args:
         real: (B, L) bool.
-        gap: (B, L) float64; the gap before each item, NaN for none.
+        gap: (B, L) float32 or float64; the gap before each item, NaN for none.
         width: (B,) int64; items of the window, at most those of the row.
         uniform: (B,) float32 in [0, 1); not the noise that shuffles the window, which would not be uniform then.
 
@@ -109,7 +110,7 @@ def most_even_window(real: Tensor, gap: Tensor, width: Tensor, uniform: Tensor) 
     """
     slots = real.shape[1]
     slot = torch.arange(slots, device=real.device)
-    known = gap.nan_to_num(nan=0.0)
+    known = written(gap.to(torch.float64).nan_to_num(nan=0.0))
     scaled = known / known.amax(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
     upto = scaled.cumsum(1)
     squares = scaled.square().cumsum(1)
