@@ -134,10 +134,10 @@ class Neighbours(nn.Module):
         found = self.nearest(row)  # (batch, slots, K)
         allowed = (found > 0) & ~is_in_row(found, row, self.rows - 1)
         if self.top == 1:  # whatever the temperature: the first that is allowed
-            number = torch.arange(found.shape[-1], device=found.device)
-            picked = torch.where(allowed, number, found.shape[-1]).amin(-1, keepdim=True)
-            nearest = found.gather(-1, picked.clamp(max=found.shape[-1] - 1))
-            return rearrange(torch.where(picked < found.shape[-1], nearest, 0), "b l 1 -> b l")
+            first = allowed.long().argmax(
+                -1, keepdim=True
+            )  # of several largest values argmax gives the first
+            return rearrange(found.gather(-1, first) * allowed.gather(-1, first), "b l 1 -> b l")
         rank = allowed.cumsum(-1)  # the how-manieth allowed neighbour this is
         if self.temperature is None:
             count = rank[..., -1].clamp(max=self.top)
