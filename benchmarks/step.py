@@ -27,7 +27,9 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 class NoMixup(torch.nn.Module):
     """A mix that leaves everything as it is."""
 
-    def sample(self, items: Tensor, *, generator: torch.Generator | None = None) -> Any:
+    def sample_views(
+        self, items: Tensor, views: int, *, generator: torch.Generator | None = None
+    ) -> list[Any]:
         class Kept:
             weight = torch.ones(len(items))
 
@@ -38,7 +40,7 @@ class NoMixup(torch.nn.Module):
             def __call__(self, own: Tensor, view: Tensor) -> Tensor:
                 return view
 
-        return Kept()
+        return [Kept()] * views
 
 
 class NoCross(torch.nn.Module):

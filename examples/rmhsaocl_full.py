@@ -61,7 +61,7 @@ class HybridAugmentation(NextItem):
         own = table(items)  # line 3: (rows, slots, features)
 
         # line 4: single-sequence augmentation, every view mixed into the vectors of its row
-        mixed = [self.mixup.sample(items, generator=generator) for _ in range(self.views)]
+        mixed = self.mixup.sample_views(items, self.views, generator=generator) if self.views else []
         views = [mix(own, table(mix.edit(items))) for mix in mixed]
 
         # line 5: the encoder reads the row and its views in one batch
@@ -110,7 +110,7 @@ class HybridAugmentation(NextItem):
 
 
 def build_policy(data: Dataset, settings: Settings) -> sa.Augmentation:
-    """One of the operators per row, each as likely or by what it has brought so far."""
+    """One of the operators per row and view: each as likely, each once before any comes again, or by what it has brought."""
     low, high = settings.rate
     build = {
         "crop": lambda: sa.Crop(low, high),
@@ -119,9 +119,9 @@ def build_policy(data: Dataset, settings: Settings) -> sa.Augmentation:
         "substitute": lambda: sa.Substitute(low, high, similar_items(data)),
     }
     operators = [build[name]() for name in settings.operators]
-    return (
-        sa.AdaptivePolicy(operators, momentum=0.99) if settings.policy == "adaptive" else sa.Policy(operators)
-    )
+    if settings.policy == "adaptive":
+        return sa.AdaptivePolicy(operators, momentum=0.99)
+    return sa.EachOnce(operators) if settings.policy == "each-once" else sa.Policy(operators)
 
 
 if __name__ == "__main__":

@@ -129,6 +129,23 @@ def test_a_policy_that_learns(data, tmp_path, capsys):
     assert (out / "rmhsaocl" / "operators.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_each_operator_once_per_row(data, tmp_path, monkeypatch):
+    drawn = []
+    sample_views = sa.MixupOp.sample_views
+
+    def recorded(*args, **options):
+        drawn.append(sample_views(*args, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(sa.MixupOp, "sample_views", recorded)
+    options = ["--policy", "each-once", "--views", 4, "--system", "rmhsaocl", "--epochs", 1, *SMALL]
+    assert job("--data", data, "--out", tmp_path / "run", *options) == 0
+    assert drawn
+    for mixes in drawn:
+        choices = torch.stack([mix.edit.choice for mix in mixes])  # (views, rows)
+        assert torch.equal(choices.sort(0).values, torch.arange(4)[:, None].expand_as(choices))
+
+
 def test_rewards_come_one_visit_late():
     policy = sa.AdaptivePolicy([sa.Mask(0.5, 0.5, mask_id=9), sa.Crop(0.5, 0.5)], buckets=(), warmup=0)
     progress, rows = Progress(policy, rows=3, views=1), torch.tensor([2, 0])

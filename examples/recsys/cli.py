@@ -52,7 +52,8 @@ def parser() -> Parser:
     step.add_argument("--reduction", help="divide by the expected number of targets (expected), token or row")
     step.add_argument("--operators", type=_words, help="with commas: crop,mask,reorder,substitute")
     step.add_argument(
-        "--policy", help="how operators are drawn: uniform, or adaptive (learned while training)"
+        "--policy",
+        help="how operators are drawn: uniform, each-once (over the views of a row), or adaptive (learned while training)",
     )
     step.add_argument("--rate", type=_range, metavar="A-B", help="rate ~ Uniform(A, B), 0 <= A <= B <= 1")
     step.add_argument("--alpha", type=float, help="mixing weight ~ Beta(alpha, alpha)")

@@ -19,7 +19,7 @@ NEGATIVES = {
 }  # fmt: skip
 LOSSES = ("ice", "ce", "softmax-focal", "sce", "rece", *NEGATIVES)
 ENCODER_NAMES = ("sasrec", "gru4rec")
-POLICIES = ("uniform", "adaptive")
+POLICIES = ("uniform", "each-once", "adaptive")
 WEIGHTINGS = ("none", "batch_sum", "row", "mean_one")
 REDUCTIONS = ("expected", "token", "row")
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -39,7 +39,8 @@ class Settings:
         "expected"  # divide by the expected number of targets per batch, their number, or row by row
     )
     operators: tuple[str, ...] = OPERATORS
-    policy: str = "uniform"  # each operator as likely, or by what it has brought to rows of the same length
+    # each operator as likely, each once over the views of a row, or by what it has brought to rows of the same length
+    policy: str = "uniform"
     rate: tuple[float, float] = (0.2, 0.7)
     alpha: float = 0.4
     views: int = 1
