@@ -41,6 +41,7 @@ from seqaug.operators import (
 )
 from seqaug.packed import Packed, pack
 from seqaug.packed_edit import PackedEdit
+from seqaug.packed_mix import PackedMix, PackedPair
 from seqaug.padding import check_batch, lengths, pad_sequences
 from seqaug.policies import (
     AdaptivePolicy,
@@ -95,6 +96,8 @@ __all__ = [
     "Operator",
     "Packed",
     "PackedEdit",
+    "PackedMix",
+    "PackedPair",
     "Pair",
     "Policy",
     "PopularityNegatives",

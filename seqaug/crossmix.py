@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, overload
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from seqaug._checks import check_alpha, check_choice
+from seqaug._checks import Side, check_alpha, check_choice, check_side
+from seqaug.groups import spread
 from seqaug.noise import draw_beta
+from seqaug.packed import Packed, is_nested, pack
+from seqaug.packed_mix import PackedPair, same_slot
 from seqaug.soft_target import SoftTarget
 
 
@@ -116,22 +120,38 @@ class CrossMixup(nn.Module):
         self.alpha = float(alpha)
         self.over = over
 
+    @overload
     def sample(
         self, hidden: Tensor, *, valid: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Pair:
+    ) -> Pair: ...
+    @overload
+    def sample(
+        self, hidden: Packed, *, generator: torch.Generator | None = None, side: Side = "left"
+    ) -> PackedPair: ...
+    def sample(
+        self,
+        hidden: Any,
+        *,
+        valid: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        side: Side = "left",
+    ) -> Any:
         """Draw partners, from the whole batch, and mixing weights.
 
         Args:
-            hidden: (B, L, D) float; only shape and device are looked at.
+            hidden: (B, L, D) float, or a :class:`~seqaug.Packed` or nested tensor of (T, D); only shape and device are looked at.
             valid: (B, L) bool; the real slots, ``None`` for all.
             generator: on the device of ``hidden``; the global state is then left alone.
+            side: of packed rows; where the batch that they stand for is padded.
 
         Returns:
-            A :class:`Pair`.
+            A :class:`Pair`, of packed rows a :class:`~seqaug.PackedPair`: the same draw.
 
         Raises:
             ValueError: ``hidden`` has not three axes, or ``valid`` is not aligned with it.
         """
+        if isinstance(hidden, Packed) or is_nested(hidden):
+            return self._sample_packed(pack(hidden), generator, side)
         valid = checked_valid(hidden, valid)
         rows, slots, features = hidden.shape
         partner = torch.randperm(rows, device=hidden.device, generator=generator)
@@ -146,10 +166,54 @@ class CrossMixup(nn.Module):
         lam = draw_beta(self.alpha, (rows, slots, 1), hidden.device, generator)
         return Pair(partner, torch.where(mixed[..., None], lam, 1.0), mixed, self.over)
 
+    def _sample_packed(self, rows: Packed, generator: torch.Generator | None, side: Side) -> PackedPair:
+        check_side(side)
+        if rows.values.ndim != 2:
+            raise ValueError(
+                f"packed hidden states must be (values, features), got values.shape={tuple(rows.values.shape)}"
+            )
+        device = rows.offsets.device
+        (total, features), count = rows.values.shape, len(rows.offsets) - 1
+        partner = torch.randperm(count, device=device, generator=generator)
+        place = same_slot(rows.offsets, rows.offsets, partner, total, side)
+        mixed = place >= 0
+        number = torch.arange(count, device=device)
+        if self.over == "feature":
+            lam = draw_beta(self.alpha, (count, 1, features), device, generator)
+            lam = rearrange(lam, "b 1 d -> b d")[spread(number, rows.lengths, total)]
+            return PackedPair(partner, lam, mixed, place, self.over)
+        lam = draw_beta(
+            self.alpha, (count, rows.length, 1), device, generator
+        )  # for the padded slots as well
+        lam = rearrange(lam, "b l 1 -> (b l) 1")[rows.cells(side)]
+        return PackedPair(partner, torch.where(mixed[:, None], lam, 1.0), mixed, place, self.over)
+
+    @overload
     def forward(
         self, hidden: Tensor, *, valid: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Pair:
+    ) -> Pair: ...
+    @overload
+    def forward(
+        self, hidden: Packed, *, generator: torch.Generator | None = None, side: Side = "left"
+    ) -> PackedPair: ...
+    def forward(
+        self,
+        hidden: Any,
+        *,
+        valid: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        side: Side = "left",
+    ) -> Any:
         """A fresh draw in training mode; in evaluation mode each row is its own partner and lam = 1. See :meth:`sample`."""
+        packed = isinstance(hidden, Packed) or is_nested(hidden)
+        if self.training and packed:
+            return self._sample_packed(pack(hidden), generator, side)
+        if packed:
+            rows = pack(hidden)
+            count, total, device = len(rows.offsets) - 1, len(rows.values), rows.offsets.device
+            none = torch.zeros(total, dtype=torch.bool, device=device)
+            own, place = torch.arange(count, device=device), torch.arange(total, device=device)
+            return PackedPair(own, torch.ones(total, 1, device=device), none, place, self.over)
         if self.training:
             return self.sample(hidden, valid=valid, generator=generator)
         mixed = torch.zeros_like(checked_valid(hidden, valid))

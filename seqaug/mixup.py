@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, overload
 
 import torch
 from einops import rearrange
@@ -13,6 +14,9 @@ from seqaug._checks import check_alpha, check_choice
 from seqaug.edit import Edit, identity
 from seqaug.noise import draw_beta
 from seqaug.operator import Augmentation
+from seqaug.packed import Packed, is_nested, pack
+from seqaug.packed_edit import PackedEdit, packed_identity
+from seqaug.packed_mix import PackedMix, in_form_of, same_slot
 
 _WEIGHTINGS = ("batch_sum", "row", "mean_one", "none")
 _LEAST_LAM, _LEAST_RATE = 1e-12, 1e-6
@@ -62,16 +66,16 @@ class Mixed:
     """What a :class:`MixupOp` hands to an encoder.
 
     Args:
-        embeddings: (B, L, D) float; the mixed vectors.
+        embeddings: (B, L, D) float; the mixed vectors. Of packed rows (T, D), packed or nested as the rows were.
         weight: (B,) float32; weight of the row's loss on them.
         lam: (B,) float32; share of the row's own vectors.
         edit: the view.
     """
 
-    embeddings: Tensor
+    embeddings: Any
     weight: Tensor
     lam: Tensor
-    edit: Edit
+    edit: Edit | PackedEdit
 
 
 class MixupOp(nn.Module):
@@ -133,23 +137,34 @@ class MixupOp(nn.Module):
         self.future = future
         self.pad_mix = pad_mix
 
+    @overload
     def sample(
         self, items: Tensor, *, timestamps: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Mix:
+    ) -> Mix: ...
+    @overload
+    def sample(
+        self,
+        items: Packed,
+        *,
+        timestamps: Packed | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> PackedMix: ...
+    def sample(self, items: Any, *, timestamps: Any = None, generator: torch.Generator | None = None) -> Any:
         """Draw a view and its mixing weights, in training and in evaluation mode alike.
 
         Args:
-            items: (B, L) int64 or int32 ids. Not written to.
-            timestamps: (B, L), needed by time-aware operators.
+            items: (B, L) int64 or int32 ids, or a :class:`~seqaug.Packed` or nested tensor of them. Not written to.
+            timestamps: aligned with ``items``, needed by time-aware operators.
             generator: on the device of ``items``; the global state is then left alone.
 
         Returns:
-            A :class:`Mix`.
+            A :class:`Mix`, of packed rows a :class:`~seqaug.PackedMix`: the same draw.
         """
         return self.mix_of(
             self.operator.sample(items, timestamps=timestamps, generator=generator), items, generator
         )
 
+    @overload
     def sample_views(
         self,
         items: Tensor,
@@ -157,12 +172,24 @@ class MixupOp(nn.Module):
         *,
         timestamps: Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> list[Mix]:
+    ) -> list[Mix]: ...
+    @overload
+    def sample_views(
+        self,
+        items: Packed,
+        views: int,
+        *,
+        timestamps: Packed | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> list[PackedMix]: ...
+    def sample_views(
+        self, items: Any, views: int, *, timestamps: Any = None, generator: torch.Generator | None = None
+    ) -> Any:
         """Draw several views of one batch, each with mixing weights of its own; with :class:`~seqaug.EachOnce` inside, of each
         operator once per row.
 
         Args:
-            items: (B, L) int64 or int32 ids. Not written to.
+            items: as in :meth:`sample`.
             views: how many, at least 1.
             timestamps: as in :meth:`sample`.
             generator: as in :meth:`sample`.
@@ -173,49 +200,84 @@ class MixupOp(nn.Module):
         edits = self.operator.sample_views(items, views, timestamps=timestamps, generator=generator)
         return [self.mix_of(edit, items, generator) for edit in edits]
 
-    def mix_of(self, edit: Edit, items: Tensor, generator: torch.Generator | None = None) -> Mix:
+    @overload
+    def mix_of(self, edit: Edit, items: Tensor, generator: torch.Generator | None = None) -> Mix: ...
+    @overload
+    def mix_of(
+        self, edit: PackedEdit, items: Packed, generator: torch.Generator | None = None
+    ) -> PackedMix: ...
+    def mix_of(self, edit: Any, items: Any, generator: torch.Generator | None = None) -> Any:
         """A mix with a given view: only lam is drawn.
 
         Args:
             edit: sampled on ``items``.
-            items: (B, L) int64 or int32 ids.
+            items: ids, as in :meth:`sample`.
             generator: as in :meth:`sample`.
 
         Returns:
-            A :class:`Mix`.
+            A :class:`Mix`, of packed rows a :class:`~seqaug.PackedMix`.
         """
-        lam = draw_beta(self.alpha, (items.shape[0],), items.device, generator)
+        lam = draw_beta(self.alpha, edit.rate.shape, edit.rate.device, generator)
+        weight = mix_weight(lam, edit.rate, self.weighting)
+        if isinstance(edit, PackedEdit):
+            place = same_slot(edit.before, edit.offsets, None, edit.size, edit.side)
+            mixed = place >= 0 if self.pad_mix == "keep" else torch.ones_like(place, dtype=torch.bool)
+            if self.future == "keep":
+                mixed = mixed & ~((place >= 0) & edit.future[place.clamp(min=0)])
+            return PackedMix(edit, lam, weight, mixed, place)
         mixed = items != self.operator.pad_id
         if self.pad_mix == "keep":
             mixed = mixed & edit.valid
         if self.future == "keep":
             mixed = mixed & ~edit.future
-        return Mix(edit, lam, mix_weight(lam, edit.rate, self.weighting), mixed)
+        return Mix(edit, lam, weight, mixed)
 
     def forward(
         self,
-        items: Tensor,
+        items: Any,
         embedding: Callable[[Tensor], Tensor],
         *,
-        timestamps: Tensor | None = None,
+        timestamps: Any = None,
         generator: torch.Generator | None = None,
     ) -> Mixed:
         """Mix the vectors of a batch with those of a fresh view; in evaluation mode the batch's own vectors, lam = weight = 1.
 
         Args:
-            items: (B, L) int64 or int32 ids. Not written to.
-            embedding: ids (B, L) to vectors (B, L, D), as ``model.item_embedding``.
+            items: as in :meth:`sample`.
+            embedding: ids (B, L) to vectors (B, L, D), of packed rows (T,) to (T, D), as ``model.item_embedding``.
             timestamps: as in :meth:`sample`.
             generator: as in :meth:`sample`.
 
         Returns:
             A :class:`Mixed`.
         """
+        if isinstance(items, Packed) or is_nested(items):
+            return self._mix_packed(items, embedding, timestamps, generator)
         if not self.training:
             ones = torch.ones(items.shape[0], device=items.device)
             return Mixed(embedding(items), ones, ones, identity(items, self.operator.pad_id))
         mix = self.sample(items, timestamps=timestamps, generator=generator)
         return Mixed(mix(embedding(items), embedding(mix.edit(items))), mix.weight, mix.lam, mix.edit)
+
+    def _mix_packed(
+        self,
+        items: Any,
+        embedding: Callable[[Tensor], Tensor],
+        timestamps: Any,
+        generator: torch.Generator | None,
+    ) -> Mixed:
+        rows = pack(items)
+        own = embedding(rows.values)
+        if not self.training:
+            ones = torch.ones(len(rows.offsets) - 1, device=rows.values.device)
+            edit = packed_identity(rows, self.operator.pad_id, self.operator.side)
+            return Mixed(in_form_of(items, own), ones, ones, edit)
+        mix = self.sample(rows, timestamps=timestamps, generator=generator)
+        padding = None
+        if self.pad_mix == "embedding":
+            padding = embedding(torch.full_like(rows.values[:1], self.operator.pad_id))
+        mixed = mix(own, embedding(mix.edit(rows).values), padding)
+        return Mixed(in_form_of(items, mixed), mix.weight, mix.lam, mix.edit)
 
     def __repr__(self) -> str:
         defaults = {"weighting": "batch_sum", "future": "keep", "pad_mix": "keep"}

@@ -96,13 +96,18 @@ class Packed:
             (B, L, ...) of the dtype of ``values``.
         """
         check_side(side)
+        rows = len(self.offsets) - 1
+        out = self.values.new_full((rows * self.length, *self.values.shape[1:]), fill)
+        return out.index_copy(0, self.cells(side), self.values).view(
+            rows, self.length, *self.values.shape[1:]
+        )
+
+    def cells(self, side: Side = "left") -> Tensor:
+        """(T,) int64; where each value stands in the flattened padded batch."""
         lengths, total = self.lengths, len(self.values)
         first = self.length - lengths if side == "left" else torch.zeros_like(lengths)
-        rows = len(lengths)
-        begin = self.length * torch.arange(rows, device=lengths.device) + first - self.offsets[:-1]
-        slot = torch.arange(total, device=lengths.device) + spread(begin, lengths, total)
-        out = self.values.new_full((rows * self.length, *self.values.shape[1:]), fill)
-        return out.index_copy(0, slot, self.values).view(rows, self.length, *self.values.shape[1:])
+        begin = self.length * torch.arange(len(lengths), device=lengths.device) + first - self.offsets[:-1]
+        return torch.arange(total, device=lengths.device) + spread(begin, lengths, total)
 
     def nested(self) -> Tensor:
         """The same rows as a nested tensor of torch (jagged layout), which shares the values."""

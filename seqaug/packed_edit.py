@@ -187,6 +187,22 @@ class PackedEdit:
         return torch.nested.nested_tensor_from_jagged(values, self.offsets) if is_nested(x) else values
 
 
+def packed_identity(items: Packed, pad_id: int = 0, side: Side = "left") -> PackedEdit:
+    """The edit that changes nothing: every value reads itself, at rate 1; see :func:`seqaug.edit.identity`."""
+    number = torch.arange(len(items.values), device=items.offsets.device)
+    return PackedEdit(
+        source=number,
+        replaced=torch.full_like(items.values, -1),
+        rate=torch.ones(len(items.offsets) - 1, device=items.offsets.device),
+        offsets=items.offsets,
+        before=items.offsets,
+        size=len(number),
+        length=items.length,
+        pad_id=pad_id,
+        side=side,
+    )
+
+
 def plan_packed(
     plan: Callable[[Tensor, Any, Tensor | None], Edit],
     longest: Callable[[int, int], int],
