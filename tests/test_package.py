@@ -33,7 +33,7 @@ PUBLIC = {
     # around them
     "ShardedTable", "gather_rows", "split_rows", "top_items", "target_ranks",
     "ItemSimilarity", "RefreshNeighbours", "UniformNegatives", "PopularityNegatives", "InBatchNegatives", "pad_sequences", "lengths",
-    "Packed", "PackedEdit", "pack", "Collate", "check_batch", "inspect",
+    "Packed", "PackedEdit", "PackedMix", "PackedPair", "pack", "Collate", "check_batch", "inspect",
 }  # fmt: skip
 
 
