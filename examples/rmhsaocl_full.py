@@ -60,8 +60,12 @@ class HybridAugmentation(NextItem):
         valid = items > 0
         own = table(items)  # line 3: (rows, slots, features)
 
-        # line 4: single-sequence augmentation, every view mixed into the vectors of its row
-        mixed = self.mixup.sample_views(items, self.views, generator=generator) if self.views else []
+        # line 4: single-sequence augmentation, every view mixed into the vectors of its row; one draw for the
+        # rows of all processes, of which this one has its own
+        drawn = (
+            self.mixup.sample_views(batch.all_items, self.views, generator=generator) if self.views else []
+        )
+        mixed = [batch.own_part(mix) for mix in drawn]
         views = [mix(own, table(mix.edit(items))) for mix in mixed]
 
         # line 5: the encoder reads the row and its views in one batch
@@ -74,7 +78,7 @@ class HybridAugmentation(NextItem):
         if self.progress is not None:
             with torch.no_grad():
                 newest = self.row_loss(hidden[:, -1:], table.weight, target[:, -1:]).squeeze(1)
-            self.progress.update(batch.rows, newest, [mix.edit for mix in mixed])
+            self.progress.update(batch.all_rows, batch.everywhere(newest), [mix.edit for mix in drawn])
         if views:
             losses["ssa"] = torch.stack(
                 [
@@ -85,7 +89,9 @@ class HybridAugmentation(NextItem):
         if self.mixes:
             losses["csa"] = torch.stack(
                 [
-                    self.mix_loss(mix, hidden, table.weight, target, valid, sampled, generator)
+                    self.mix_loss(
+                        mix, hidden, table.weight, target, valid, sampled, batch.own_draws(generator)
+                    )
                     for mix in self.mixes
                 ]
             ).sum()
@@ -101,7 +107,7 @@ class HybridAugmentation(NextItem):
         sampled: dict[str, Any],
         generator: torch.Generator | None,
     ) -> Tensor:
-        """Cross-sequence augmentation: rows of hidden states and of targets mixed with one another."""
+        """Cross-sequence augmentation: rows of hidden states and of targets mixed with one another, within a process."""
         pair = mix.sample(hidden, valid=valid, generator=generator)
         if mix.over == "position":
             return self.loss(pair(hidden), table, pair.targets(target), **sampled)

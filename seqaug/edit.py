@@ -120,6 +120,24 @@ class Edit:
 
         return describe(self, row, items)
 
+    def of_rows(self, rows: Tensor) -> Edit:
+        """What the draw is for some rows of the batch: for a process that has only these.
+
+        Args:
+            rows: (R,) int64, on the edit's device.
+
+        Returns:
+            The edit of ``items[rows]``.
+        """
+        choice = None if self.choice is None else self.choice[rows]
+        return replace(
+            self,
+            source=self.source[rows],
+            replaced=self.replaced[rows],
+            rate=self.rate[rows],
+            choice=choice,
+        )
+
     def to(self, device: torch.device | str) -> Edit:
         """The same edit on another device."""
         choice = None if self.choice is None else self.choice.to(device)

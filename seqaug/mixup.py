@@ -39,6 +39,29 @@ class Mix:
     weight: Tensor
     mixed: Tensor
 
+    def of_rows(self, rows: Tensor) -> Mix:
+        """What the draw is for some rows of the batch, with the weights they have in the whole of it.
+
+        Processes that share a batch draw for all of it with equal generators and take their rows: the draw, and weights that are
+        scaled over the batch, do not depend on who has which row.
+
+        Args:
+            rows: (R,) int64, on the draw's device.
+
+        Returns:
+            The mix of ``items[rows]``.
+
+        Example:
+            >>> import torch, seqaug as sa
+            >>> mixup, items = sa.MixupOp(sa.Crop(0.2, 0.7)), torch.arange(1, 33).view(8, 4)
+            >>> whole = mixup.sample(items, generator=torch.Generator().manual_seed(0))
+            >>> own = torch.tensor([1, 3, 5, 7])
+            >>> part = whole.of_rows(own)
+            >>> torch.equal(part.edit(items[own]), whole.edit(items)[own])
+            True
+        """
+        return Mix(self.edit.of_rows(rows), self.lam[rows], self.weight[rows], self.mixed[rows])
+
     def __call__(self, own: Tensor, view: Tensor) -> Tensor:
         """lam * own + (1 - lam) * view where the slot is mixed, ``own`` elsewhere.
 

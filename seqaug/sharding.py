@@ -7,6 +7,7 @@ the one a rank computes for the hidden states is that of its own rows, and `copy
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -183,57 +184,36 @@ def first_rank_says(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     return out
 
 
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-        return all_sum(x, group)
+def _as_it_is(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    return x.view_as(x)
+
+
+Collective: TypeAlias = Callable[[Tensor, dist.ProcessGroup | None], Tensor]
+
+
+class _ThereAndBack(torch.autograd.Function):
+    """One collective for the values and another for their gradients."""
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
-
-
-class _Copy(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-        ctx.group = group
-        return x.view_as(x)
+    def forward(
+        ctx: Any, x: Tensor, there: Collective, back: Collective, group: dist.ProcessGroup | None
+    ) -> Tensor:
+        ctx.back, ctx.group = back, group
+        return there(x, group)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return all_sum(grad, ctx.group), None
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-        ctx.group = group
-        return all_gather(x, group)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return own_rows(grad, ctx.group), None
-
-
-class _Split(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-        ctx.group = group
-        return own_rows(x, group)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return all_gather(grad, ctx.group), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.back(grad, ctx.group), None, None, None
 
 
 def sum_over_ranks(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     """The sum of everybody's parts; its gradient is that of each part."""
-    return _Sum.apply(x, group)  # type: ignore[no-untyped-call]
+    return _ThereAndBack.apply(x, all_sum, _as_it_is, group)  # type: ignore[no-untyped-call]
 
 
 def copy_to_ranks(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     """x, which all ranks have, for work on a rank's own rows: the gradients of all ranks are added up."""
-    return _Copy.apply(x, group)  # type: ignore[no-untyped-call]
+    return _ThereAndBack.apply(x, _as_it_is, all_sum, group)  # type: ignore[no-untyped-call]
 
 
 def logsumexp_over_ranks(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
@@ -256,7 +236,7 @@ def gather_rows(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
         (ranks * B, ...).
     """
     check_group()
-    return _Gather.apply(x, group)  # type: ignore[no-untyped-call]
+    return _ThereAndBack.apply(x, all_gather, own_rows, group)  # type: ignore[no-untyped-call]
 
 
 def split_rows(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
@@ -270,4 +250,4 @@ def split_rows(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
         (B, ...), with the gradients of all ranks brought together.
     """
     check_group()
-    return _Split.apply(x, group)  # type: ignore[no-untyped-call]
+    return _ThereAndBack.apply(x, own_rows, all_gather, group)  # type: ignore[no-untyped-call]

@@ -58,18 +58,6 @@ def test_the_seed_decides_the_order():
     assert any(not torch.equal(a.items, b.items) for a, b in zip(one, other, strict=True))
 
 
-def test_devices_share_the_batches():
-    items, target = training_pairs(SHOP, 50)
-    shares = [list(TrainBatches(items, target, 64, 0, rank, 2)) for rank in range(2)]
-    assert len(shares[0]) == len(shares[1]) == len(TrainBatches(items, target, 64, 0, 0, 2)) == 4
-    assert not set(map(str, (b.items.tolist() for b in shares[0]))) & set(
-        map(str, (b.items.tolist() for b in shares[1]))
-    )
-    held = held_out(SHOP, "test", 50)
-    rows = torch.cat([rows for rank in range(3) for rows, *_ in HeldBatches(held, 64, rank, 3)])
-    assert sorted(rows.tolist()) == list(range(501))
-
-
 def test_held_batches_keep_everything():
     held = held_out(SHOP, "validation", 10)
     for rows, items, target, seen in HeldBatches(held, 64):

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from recsys import ranks
 from recsys.errors import UsageError
-from recsys.job import plan
+from recsys.job import Job, plan
 from recsys.next_item import NextItem
 from recsys.settings import LOSSES, SYSTEMS, Settings
 
@@ -88,7 +89,10 @@ def parser() -> Parser:
     loop.add_argument("--seed", type=int, help=f"default {defaults.seed}")
     loop.add_argument("--seeds", type=int, help="how many, from --seed on: means and deviations (default 1)")
     loop.add_argument("--device", help="auto, cpu, gpu, cuda, mps, ...")
-    loop.add_argument("--devices", type=int, help="how many of them (default 1)")
+    loop.add_argument(
+        "--devices", type=int, help="how many of them share each batch (default 1, or what torchrun starts)"
+    )
+    loop.add_argument("--strategy", help="how they do: ddp, gradients averaged over the devices")
     loop.add_argument("--precision", help="32, 64, bf16 or 16")
     loop.add_argument("--threads", type=int, help="of the CPU (default: all)")
     return p
@@ -99,13 +103,24 @@ def run(argv: Sequence[str], hybrid: type[NextItem], others: Mapping[str, type[N
 
     ``hybrid`` is RM-HSAOCL with all that its settings make of it, ``others`` the systems with classes of their own.
     """
-    try:
-        job = plan(vars(parser().parse_args(argv)))
-    except UsageError as error:
-        return _fail(error)
-    except KeyboardInterrupt:
-        print("\nstopped before anything was written", file=sys.stderr)
-        return 130
+    with ranks.joined():
+        try:
+            options = vars(parser().parse_args(argv))
+            job = ranks.from_lead(lambda: plan(options, ranks.started()))
+        except UsageError as error:
+            return ranks.fail(error)
+        except KeyboardInterrupt:
+            print("\nstopped before anything was written", file=sys.stderr)
+            return 130
+        if job.devices > ranks.world():
+            script = sys.modules[hybrid.__module__].__file__ or sys.argv[0]
+            named = [] if "out" in options or "resume" in options else ["--out", str(job.out)]
+            return ranks.launch(script, [*argv, *named], job.devices, job.out)
+        return carry_out(job, hybrid, others)
+
+
+def carry_out(job: Job, hybrid: type[NextItem], others: Mapping[str, type[NextItem]]) -> int:
+    """Train what is planned; the exit code."""
     from recsys.runner import (
         run_systems,  # Lightning takes seconds to import: not before the input is known good
     )
@@ -113,18 +128,18 @@ def run(argv: Sequence[str], hybrid: type[NextItem], others: Mapping[str, type[N
     try:
         run_systems(job, hybrid, others)
     except UsageError as error:
-        return _fail(error)
+        return ranks.fail(error)
     except OSError as error:  # a full disk, a folder that went away: what was written before is whole
-        return _fail(UsageError(f"cannot go on: {error}; mend it and continue with --resume {job.out}"))
+        return ranks.fail(UsageError(f"cannot go on: {error}; mend it and continue with --resume {job.out}"))
+    except RuntimeError as error:
+        if not ranks.is_lost(error):
+            raise
+        return ranks.fail_alone(job.out)
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
-        print(f"\nstopped; continue with --resume {job.out}", file=sys.stderr)
+        if ranks.speaks():
+            print(f"\nstopped; continue with --resume {job.out}", file=sys.stderr)
         return 130
     return 0
-
-
-def _fail(error: UsageError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
+from recsys import ranks
 from recsys.folder import write_rows
 from recsys.recommender import Recommender
 from recsys.training import MONITOR, History
@@ -74,5 +75,6 @@ class MetricsFile(Callback):
 
 
 def say(text: str = "", quiet: bool = False) -> None:
-    if not quiet:
+    """Once, however many processes there are."""
+    if not quiet and ranks.lead():
         print(text, flush=True)

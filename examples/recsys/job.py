@@ -27,7 +27,14 @@ from recsys.settings import (
 from recsys.sources import data_name, load
 
 DEFAULT_SYSTEMS = "sasrec,sasrec-ice,rmhsaocl"
-FREE_ON_RESUME = {"epochs", "patience", "threads", "device"}  # may differ from the run that is continued
+FREE_ON_RESUME = {
+    "epochs",
+    "patience",
+    "threads",
+    "device",
+    "devices",
+    "strategy",
+}  # may differ from the run that is continued
 NOT_SETTINGS = {"data", "system", "paper", "control", "seeds"}
 
 
@@ -42,6 +49,11 @@ class Job:
     control: Path | None  # a finished control to compare with
     quiet: bool
     given: dict[str, Any]  # the options that were given, for --resume to compare with
+
+    @property
+    def devices(self) -> int:
+        """How many processes share the batches."""
+        return self.systems[0].devices
 
     def folder(self, settings: Settings) -> Path:
         """Where one system of one seed is kept."""
@@ -58,9 +70,13 @@ class Job:
         }
 
 
-def plan(options: dict[str, Any]) -> Job:
-    """The job that the options mean, all of it checked."""
+def plan(options: dict[str, Any], started: int = 1) -> Job:
+    """The job that the options mean, all of it checked; ``started`` processes, if a launcher has started several."""
     given = dict(options)
+    if started > 1 and given.setdefault("devices", started) != started:
+        raise UsageError(
+            f"expected --devices {started}, one for each process that was started, got devices={given['devices']}; leave it out"
+        )
     quiet = given.pop("quiet", False)
     out = given.pop("out", None)
     resume = given.pop("resume", None)

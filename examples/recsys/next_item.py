@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +25,20 @@ class Start:
     facts: dict[str, Any] = field(default_factory=dict)  # for ``result.json``
 
 
+Loss: TypeAlias = (
+    sa.ICELoss | sa.CELoss | sa.SoftmaxFocalLoss | sa.SCELoss | sa.RECELoss | sa.GBCELoss | sa.BCELoss
+    | sa.FocalLoss | sa.BPRLoss | sa.SampledSoftmaxLoss
+)  # fmt: skip
+
+
 class NextItem(nn.Module):
     """The loss of the settings at every item of a row; a system adds its own losses to it.
 
     Called with an encoder and a batch it returns the named losses of the batch, whose sum is minimised.
     """
+
+    # Names of a system's own losses with one value per row.
+    means_over_rows: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, data: Dataset, settings: Settings) -> None:
         super().__init__()
@@ -52,6 +61,23 @@ class NextItem(nn.Module):
         """
         return Start(data)
 
+    def share(self, name: str, batch: Batch) -> float:
+        """What a loss of this process counts, so that the mean over all processes is the loss of the whole batch.
+
+        A loss is the mean over the targets or rows that are here, and processes have unequally many of them; one that
+        is divided by the expected number is a part of the sum.
+        """
+        whole = batch.whole
+        if whole is None:
+            return 1.0
+        if name in self.means_over_rows:
+            return whole.of_rows
+        if self.loss.denominator is not None:
+            return whole.world
+        # CELoss scores the last slot of a row and nothing else.
+        per_row = self.loss.reduction == "row" or isinstance(self.loss, sa.CELoss)
+        return whole.of_rows if per_row else whole.of_targets
+
     def start_epoch(self, encoder: Encoder, epoch: int) -> None:
         """Called before each epoch, counted from 0."""
 
@@ -72,10 +98,11 @@ class NextItem(nn.Module):
         """Negatives as an argument of the loss, if it takes them: items that the row has not."""
         if not self.loss.needs_negatives:
             return {}
-        return {"negatives": self.negatives.sample(batch.target, history=batch.items, generator=generator)}
+        drawn = self.negatives.sample(batch.target, history=batch.items, generator=batch.own_draws(generator))
+        return {"negatives": drawn}
 
 
-def build_loss(data: Dataset, settings: Settings) -> nn.Module:
+def build_loss(data: Dataset, settings: Settings) -> Loss:
     """The loss by name. ``expected`` divides by the expected number of targets, since batches are grouped by length:
     a mean over each batch's own targets would let those of short rows count more.
     """

@@ -6,16 +6,16 @@ the epoch, so a checkpoint at the end of an epoch holds all there is to know.
 
 from __future__ import annotations
 
-from typing import cast
-
 import lightning as L
 import torch
 from torch import Tensor
 
+from recsys import ranks
 from recsys.batches import Batch, HeldBatches, TrainBatches
 from recsys.datasets import Dataset, Held, held_out, training_pairs, training_times
 from recsys.encoders import ENCODERS, Encoder
-from recsys.evaluation import metrics, ranks
+from recsys.evaluation import metrics
+from recsys.evaluation import ranks as rank_targets
 from recsys.next_item import NextItem
 from recsys.settings import Settings
 
@@ -31,9 +31,6 @@ class Data(L.LightningDataModule):
         self.validation = held_out(data, "validation", settings.max_length)
         self.test = held_out(data, "test", settings.max_length)
 
-    def _share(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
     def train_dataloader(self) -> TrainBatches:
         epoch = self.trainer.current_epoch if self.trainer else 0
         return TrainBatches(
@@ -41,13 +38,13 @@ class Data(L.LightningDataModule):
             self.target,
             self.settings.batch_size,
             epoch_seed(self.settings.seed, epoch),
-            *self._share(),
+            ranks.rank(),
+            ranks.world(),
             times=self.times,
         )
 
     def val_dataloader(self) -> HeldBatches:
-        rank, world = self._share()
-        return HeldBatches(self.validation, rank=rank, world=world)
+        return HeldBatches(self.validation, rank=ranks.rank(), world=ranks.world())
 
 
 class Recommender(L.LightningModule):
@@ -71,35 +68,42 @@ class Recommender(L.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=self.settings.lr)
 
     def on_train_epoch_start(self) -> None:
-        seed = epoch_seed(self.settings.seed, self.current_epoch) + 7919 * self.global_rank
-        torch.manual_seed(seed)
+        seed = epoch_seed(self.settings.seed, self.current_epoch)
+        torch.manual_seed(seed + 7919 * ranks.rank())
+        # The same on all ranks: draws are for the whole batch, of which each has some rows.
         self.generator = torch.Generator(self.device).manual_seed(seed + 1)
         self.parts, self.steps = {}, 0
         self.objective.start_epoch(self.encoder, self.current_epoch)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         losses = self.objective(self.encoder, batch, generator=self.generator)
+        if batch.whole is not None:
+            losses = {name: value * self.objective.share(name, batch) for name, value in losses.items()}
         self.steps += 1
         for name, value in losses.items():
             self.parts[name] = self.parts.get(name, 0) + value.detach()
         return torch.stack(list(losses.values())).sum()
 
     def mean_losses(self) -> dict[str, float]:
+        """Of this process so far."""
         return {name: float(value) / max(self.steps, 1) for name, value in self.parts.items()}
+
+    def epoch_losses(self) -> dict[str, float]:
+        """Of all processes."""
+        own = self.mean_losses()
+        means = ranks.add_up(torch.tensor(list(own.values()), dtype=torch.float64)) / ranks.world()
+        return dict(zip(own, means.tolist(), strict=True))
 
     def on_validation_epoch_start(self) -> None:
         self.rank_of = torch.zeros(self.users, dtype=torch.int32, device=self.device)
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], _: int) -> None:
         rows, items, target, seen = batch
-        self.rank_of[rows] = rank_batch(self.encoder, items, target, seen)
+        if len(rows):
+            self.rank_of[rows] = rank_batch(self.encoder, items, target, seen)
 
     def on_validation_epoch_end(self) -> None:
-        if self.trainer.world_size > 1:
-            everyone = cast(
-                Tensor, self.all_gather(self.rank_of)
-            )  # (devices, users): one has ranked, the others hold 0
-            self.rank_of = everyone.sum(0)
+        self.rank_of = ranks.add_up(self.rank_of)  # one process has ranked a user, the others hold 0
         for name, value in metrics(self.rank_of.cpu()).items():
             self.log(name, value, rank_zero_only=False)
 
@@ -111,17 +115,18 @@ def epoch_seed(seed: int, epoch: int) -> int:
 def rank_batch(encoder: Encoder, items: Tensor, target: Tensor, seen: Tensor) -> Tensor:
     """Ranks (rows,) of the targets after the histories ``items`` (rows, slots)."""
     hidden = encoder(encoder.item_embedding(items), items > 0)[:, -1]
-    return ranks(hidden, encoder.item_embedding.weight, target, seen)
+    return rank_targets(hidden, encoder.item_embedding.weight, target, seen)
 
 
 @torch.no_grad()
 def rank_users(encoder: Encoder, held: Held, device: torch.device | str = "cpu") -> Tensor:
-    """Rank (users,) of every held-out target."""
+    """Rank (users,) of every held-out target; several processes share the users."""
     encoder.to(device).eval()
     found = torch.zeros(len(held.target), dtype=torch.int32)
-    for rows, *batch in HeldBatches(held):
-        found[rows] = rank_batch(encoder, *(part.to(device) for part in batch)).cpu()
-    return found
+    for rows, *batch in HeldBatches(held, rank=ranks.rank(), world=ranks.world()):
+        if len(rows):
+            found[rows] = rank_batch(encoder, *(part.to(device) for part in batch)).cpu()
+    return ranks.add_up(found)
 
 
 def build_encoder(data: Dataset, settings: Settings) -> Encoder:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import seqaug as sa
 from recsys import folder as files
-from recsys import machine, report
+from recsys import machine, ranks, report
 from recsys.console import Console, MetricsFile, say
 from recsys.datasets import Dataset
 from recsys.evaluation import PROTOCOL
@@ -25,7 +25,7 @@ from recsys.job import Job
 from recsys.next_item import NextItem
 from recsys.recommender import build_encoder
 from recsys.settings import CONTRASTIVE, Settings, control_of, family
-from recsys.training import History, fit
+from recsys.training import Fit, History, fit
 
 
 def run_systems(job: Job, hybrid: type[NextItem], others: Mapping[str, type[NextItem]]) -> None:
@@ -33,32 +33,30 @@ def run_systems(job: Job, hybrid: type[NextItem], others: Mapping[str, type[Next
     out, data, systems = job.out, job.dataset, job.systems
     if systems[0].threads:
         torch.set_num_threads(systems[0].threads)
-    facts = Facts(data.name, machine.describe(), files.commit())
+    facts = ranks.from_lead(lambda: Facts(data.name, machine.describe(), files.commit()))
     say(data.statistics(), job.quiet)
     say(f"protocol: leave-one-out, {PROTOCOL}", job.quiet)
     say(f"machine: {facts.machine_line()}", job.quiet)
     say(f"run folder: {out}", job.quiet)
+    ranks.from_lead(lambda: begin(job, facts))
+    for settings in systems:
+        train_one(job, settings, others.get(family(settings.system), hybrid), facts)
+    ranks.from_lead(lambda: finish(job))
+
+
+def begin(job: Job, facts: Facts) -> None:
+    """What is written before training."""
+    out, data = job.out, job.dataset
     files.write_json(out / "config.json", job.to_json() | {"protocol": PROTOCOL, "commit": facts.commit})
     files.write_text(out / "users.txt", "\n".join(data.users) + "\n")
     files.write_text(out / "items.txt", "\n".join(data.items) + "\n")
-
-    results = [files.load_result(job.control)] if job.control else []
-    for settings in systems:
-        train_one(job, settings, others.get(family(settings.system), hybrid), facts)
-        results.append(files.load_result(job.folder(settings)))
-    draw(job)
-    finish(out, report.by_system(results))
 
 
 def train_one(job: Job, settings: Settings, system: type[NextItem], facts: Facts) -> None:
     """One system, from where it stopped, unless its result is already there."""
     folder = job.folder(settings)
     name = folder.name
-    done = folder / "result.json"
-    if (
-        done.exists()
-        and Settings.from_json(json.loads(done.read_text(encoding="utf-8"))["settings"]) == settings
-    ):
+    if ranks.from_lead(lambda: is_done(folder, settings)):
         say(f"\n{name}: already there", job.quiet)
         return
     control = job.control or job.folder(dataclasses.replace(settings, system=control_of(settings)))
@@ -89,8 +87,22 @@ def train_one(job: Job, settings: Settings, system: type[NextItem], facts: Facts
     learned = [module for module in objective.modules() if isinstance(module, sa.AdaptivePolicy)]
     for policy in learned:
         extra["operator_weights"] = report.operator_weights(policy)
-        report.draw_operator_weights(folder / "operators.png", extra["operator_weights"])
         say(report.operator_table(extra["operator_weights"]), job.quiet)
+    ranks.from_lead(lambda: save(folder, fitted, settings, facts, extra))
+
+
+def is_done(folder: Path, settings: Settings) -> bool:
+    """Whether the folder holds the result of these settings."""
+    file = folder / "result.json"
+    if not file.exists():
+        return False
+    return Settings.from_json(json.loads(file.read_text(encoding="utf-8"))["settings"]) == settings
+
+
+def save(folder: Path, fitted: Fit, settings: Settings, facts: Facts, extra: dict[str, Any]) -> None:
+    """All that a system leaves behind."""
+    if "operator_weights" in extra:
+        report.draw_operator_weights(folder / "operators.png", extra["operator_weights"])
     files.save_fit(folder, fitted, settings, facts, extra)
 
 
@@ -144,11 +156,16 @@ def draw(job: Job) -> None:
     report.draw_curves(job.out / "curves.png", histories)
 
 
-def finish(out: Path, results: list[report.Tested]) -> None:
-    """The table and the paired t-tests of the last system against each of the others."""
+def finish(job: Job) -> None:
+    """The curves, the table, and the paired t-tests of the last system against each of the others."""
+    draw(job)
+    folders = [job.folder(settings) for settings in job.systems]
+    if job.control:
+        folders.insert(0, job.control)
+    results = report.by_system([files.load_result(folder) for folder in folders])
     text = report.table(results)
     tests = [report.compare(results[-1], other) for other in results[:-1]]
     text += "".join("\n" + report.comparison_line(test) for test in tests)
-    files.write_text(out / "report.txt", text + "\n")
-    files.write_json(out / "comparison.json", tests)
+    files.write_text(job.out / "report.txt", text + "\n")
+    files.write_json(job.out / "comparison.json", tests)
     print(f"\n{text}", flush=True)

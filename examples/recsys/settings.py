@@ -23,6 +23,7 @@ POLICIES = ("uniform", "each-once", "adaptive")
 WEIGHTINGS = ("none", "batch_sum", "row", "mean_one")
 REDUCTIONS = ("expected", "token", "row")
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
+STRATEGIES = ("ddp",)
 PRECISIONS = ("32", "64", "bf16", "16")
 
 
@@ -65,7 +66,8 @@ class Settings:
     lr: float = 1e-3
     seed: int = 0
     device: str = "auto"
-    devices: int = 1
+    devices: int = 1  # processes that share each batch
+    strategy: str = "ddp"  # how they do
     precision: str = "32"
     threads: int = 0  # 0 = all cores
 
@@ -208,6 +210,7 @@ def check(settings: Settings) -> Settings:
     choose("--reduction", settings.reduction, REDUCTIONS)
     choose("--precision", settings.precision, PRECISIONS)
     choose("--device", settings.device, DEVICES)
+    choose("--strategy", settings.strategy, STRATEGIES)
     here = {
         "gpu": torch.cuda.is_available(),
         "cuda": torch.cuda.is_available(),

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
+from recsys import ranks
 from recsys.datasets import Dataset
 from recsys.errors import UsageError
 from recsys.evaluation import CUTOFFS, metrics
@@ -59,7 +60,7 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Recommender)
-        losses = pl_module.mean_losses()
+        losses = pl_module.epoch_losses()
         if not math.isfinite(sum(losses.values())):
             raise UsageError(
                 f"expected a finite loss, got {losses} in epoch {trainer.current_epoch + 1}; lower --lr"
@@ -120,8 +121,7 @@ def fit(
     stopping = EarlyStopping(MONITOR, mode="max", patience=settings.patience, check_on_train_epoch_end=True)
     trainer = L.Trainer(
         accelerator=settings.device,
-        devices=settings.devices,
-        strategy="ddp_spawn" if settings.devices > 1 else "auto",
+        **ranks.trainer_options(),
         precision=PRECISION[settings.precision],  # type: ignore[arg-type]
         max_epochs=settings.epochs,
         callbacks=[stopping, history, *(callbacks or []), best, last],
@@ -139,8 +139,6 @@ def fit(
         history.load_state_dict(_load(resume)["callbacks"]["History"])
     if not history.finished(settings):
         trainer.fit(module, batches, ckpt_path=resume if resume.exists() else None, weights_only=True)
-    if settings.devices > 1:  # the epochs were counted in other processes
-        history.load_state_dict(_load(folder / "last.ckpt")["callbacks"]["History"])
     kept = _load(folder / "best.ckpt")
     module.load_state_dict(kept["state_dict"])
     rank_of = {
@@ -186,4 +184,4 @@ def hush() -> None:
     warnings.filterwarnings("ignore", message=".*treespec.*|.*LeafSpec.*")
 
 
-hush()  # here, since the processes of further devices import this module, too
+hush()

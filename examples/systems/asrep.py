@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from recsys import ranks
 from recsys.datasets import Dataset
 from recsys.encoders import Encoder
 from recsys.next_item import NextItem, Start
@@ -48,11 +49,15 @@ class ASReP(NextItem):
         encoder = build_encoder(data, settings)
         encoder.load_state_dict(fitted.weights)
         encoder.eval()
-        made = make_up(
-            data.training_rows(),
-            lambda rows: earlier_items(encoder, rows, min(MADE, data.num_items - SHORT), settings.max_length),
-            folder / "made.safetensors",
-            shorter_than=SHORT,
+        made = ranks.from_lead(
+            lambda: make_up(
+                data.training_rows(),
+                lambda rows: earlier_items(
+                    encoder, rows, min(MADE, data.num_items - SHORT), settings.max_length
+                ),
+                folder / "made.safetensors",
+                shorter_than=SHORT,
+            )
         )
         facts = {
             "reversed": {

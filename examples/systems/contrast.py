@@ -16,13 +16,15 @@ from recsys.settings import Settings
 class Contrast(NextItem):
     """L = L_rec + weight * InfoNCE(view, other view), each view the encoder's last state on an augmented row.
 
-    The other rows of the batch are the negatives.
+    The other rows of the batch are the negatives; of several processes each contrasts the rows it has.
 
     Args:
         data: the data set.
         settings: ``contrast`` is the weight, ``temperature`` that of InfoNCE.
         policy: which operator a view of a row gets.
     """
+
+    means_over_rows = frozenset({"contrast"})
 
     def __init__(self, data: Dataset, settings: Settings, policy: sa.Augmentation) -> None:
         super().__init__(data, settings)
@@ -34,7 +36,9 @@ class Contrast(NextItem):
         self, encoder: Encoder, batch: Batch, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
         losses = super().forward(encoder, batch, generator)
-        views = self.policy.sample_views(batch.items, 2, timestamps=batch.times, generator=generator)
+        views = self.policy.sample_views(
+            batch.items, 2, timestamps=batch.times, generator=batch.own_draws(generator)
+        )
         ids = torch.cat([edit(batch.items) for edit in views])  # (2 rows, slots)
         one, two = last_states(encoder, ids).chunk(2)
         return losses | {"contrast": self.weight * self.info_nce(one, None, two)}

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import seqaug as sa
+from recsys import ranks
 from recsys.datasets import Dataset
 from recsys.folder import write_atomic
 from recsys.next_item import NextItem, Start
@@ -46,6 +47,14 @@ class DiffuASR(NextItem):
     def prepare(
         cls, data: Dataset, settings: Settings, folder: Path, control: Path, quiet: bool = False
     ) -> Start:
+        made, facts = ranks.from_lead(lambda: cls.make(data, settings, folder, control, quiet))
+        return Start(data.preceded_by(made), facts={"diffusion": facts})
+
+    @staticmethod
+    def make(
+        data: Dataset, settings: Settings, folder: Path, control: Path, quiet: bool
+    ) -> tuple[list[list[int]], dict[str, Any]]:
+        """The items before each row, and how the diffusion model was trained."""
         vectors = unit_variance(load_file(control / "weights.safetensors")["item_embedding.weight"])
         rows = data.training_rows()
         model, facts = train_diffusion(vectors, rows, settings, folder / "diffusion.ckpt", quiet)
@@ -56,8 +65,7 @@ class DiffuASR(NextItem):
             sampled = model.sample(vectors[guide], guide > 0, generator)
             return nearest_items(sampled, vectors, known)
 
-        made = make_up(rows, generate, folder / "made.safetensors")
-        return Start(data.preceded_by(made), facts={"diffusion": facts})
+        return make_up(rows, generate, folder / "made.safetensors"), facts
 
 
 def unit_variance(table: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ from systems.contrast import last_states
 class DuoRec(NextItem):
     """L = L_rec + weight * InfoNCE(h, h') + weight * InfoNCE(h, h of a prefix with the same target)."""
 
+    means_over_rows = frozenset({"dropout", "target"})
+
     def __init__(self, data: Dataset, settings: Settings) -> None:
         super().__init__(data, settings)
         self.same_target = SameTarget(*training_pairs(data, settings.max_length))
@@ -43,7 +45,7 @@ class DuoRec(NextItem):
         again = encoder(vectors, valid)  # another dropout
         losses = {"rec": self.score(encoder, hidden, batch, generator)}
 
-        luck = torch.rand(len(batch.items), 2, device=valid.device, generator=generator)
+        luck = torch.rand(len(batch.items), 2, device=valid.device, generator=batch.own_draws(generator))
         slots = batch.items.shape[1]
         back = (
             luck[:, 0] * (batch.target > 0).sum(1)

@@ -26,6 +26,12 @@ class AdaptiveEdit(Edit):
 
     bucket: Tensor | None = None
 
+    def of_rows(self, rows: Tensor) -> AdaptiveEdit:
+        """What the draw is for some rows of the batch."""
+        plain = super().of_rows(rows)
+        bucket = None if self.bucket is None else self.bucket[rows]
+        return AdaptiveEdit(plain.source, plain.replaced, plain.rate, plain.pad_id, plain.choice, bucket)
+
     def to(self, device: torch.device | str) -> AdaptiveEdit:
         """The same edit on another device."""
         plain = super().to(device)
