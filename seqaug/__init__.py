@@ -58,6 +58,7 @@ from seqaug.retrieval import target_ranks, top_items
 from seqaug.sharding import ShardedTable, gather_rows, split_rows
 from seqaug.similarity import ItemSimilarity
 from seqaug.soft_target import SoftTarget
+from seqaug.sparse_table import SparseTable
 
 try:
     __version__ = version("seqaug")
@@ -111,6 +112,7 @@ __all__ = [
     "SoftTarget",
     "SoftmaxFocalLoss",
     "SomeOf",
+    "SparseTable",
     "Substitute",
     "TimeCrop",
     "TimeInsert",

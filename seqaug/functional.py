@@ -11,6 +11,7 @@ from torch import Tensor
 from seqaug.kernels import ops, parallel
 from seqaug.kernels.backends import check_backend
 from seqaug.sharding import ShardedTable, Table, copy_to_ranks, spread
+from seqaug.sparse_table import SparseTable
 
 
 def linear_logsumexp(
@@ -61,14 +62,26 @@ def denominators(states: Tensor, table: Table, start: int, stop: int, backend: s
             return parallel.denominators(
                 states, dataclasses.replace(table, local=local), start, stop, backend
             )
-        return ops.denominators(*same_dtype(states, table), start, stop, backend)
+        return ops.denominators(*same_dtype(states, dense(table)), start, stop, backend)
+
+
+def dense(table: Tensor | SparseTable) -> Tensor:
+    """The tensor itself: what has a gradient for every row has no use for a sparse one."""
+    if isinstance(table, SparseTable):
+        raise TypeError(
+            "a sum over the whole catalog has a gradient for every row and takes no SparseTable, got table of type "
+            "SparseTable: pass its weight, or use SampledSoftmaxLoss or SCELoss"
+        )
+    return table
 
 
 def check_table(hidden: Tensor, table: Table) -> None:
     if not isinstance(hidden, Tensor):
         raise TypeError(f"hidden must be a tensor, got {type(hidden).__name__}")
-    if not isinstance(table, (Tensor, ShardedTable)):
-        raise TypeError(f"table must be a tensor or a ShardedTable, got {type(table).__name__}")
+    if not isinstance(table, (Tensor, ShardedTable, SparseTable)):
+        raise TypeError(
+            f"table must be a tensor, a ShardedTable or a SparseTable, got {type(table).__name__}"
+        )
     for name, value in (("hidden", hidden), ("table", table)):
         if not value.is_floating_point():
             raise TypeError(f"{name} must hold floats, got {name}.dtype={value.dtype}")

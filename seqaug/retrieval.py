@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from seqaug._checks import check_count
 from seqaug.sharding import ShardedTable, Table, all_gather, all_sum, spread
+from seqaug.sparse_table import SparseTable, read_rows
 
 SCORES_AT_ONCE = 2**24  # 64 MiB of float32
 
@@ -90,7 +91,7 @@ def target_ranks(
         score = (hidden.float() * vectors.float()).sum(1)
         score = all_sum(score.masked_fill(~here, 0.0), table.group)
     else:
-        score = (hidden.float() * F.embedding(target, table).float()).sum(1)
+        score = (hidden.float() * read_rows(table, target).float()).sum(1)
     own = rearrange(target, "b -> b 1")
     left_out = own if seen is None else torch.cat([seen, own], 1)
     ahead = torch.zeros_like(target, dtype=torch.int64)
@@ -105,9 +106,11 @@ def blocks(
     hidden: Tensor, table: Table, start: int, stop: int, left_out: Tensor | None
 ) -> Iterator[tuple[int, Tensor]]:
     """The id of the first item of each block and its scores (B, items), -inf where left out; own rows only."""
-    local, offset = table, 0
-    if isinstance(local, ShardedTable):
-        (start, stop), offset, local = local.part(start, stop), local.first, local.local
+    offset = 0
+    if isinstance(table, ShardedTable):
+        (start, stop), offset, local = table.part(start, stop), table.first, table.local
+    else:
+        local = table.weight if isinstance(table, SparseTable) else table
     width = max(1, SCORES_AT_ONCE // max(len(hidden), 1))
     for low in range(start, stop, width):
         high = min(low + width, stop)

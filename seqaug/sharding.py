@@ -17,6 +17,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seqaug.sparse_table import SparseTable
+
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
@@ -134,12 +136,12 @@ class ShardedTable:
         return split_rows(self.lookup(gather_rows(ids, self.group)), self.group)
 
 
-Table: TypeAlias = Tensor | ShardedTable
+Table: TypeAlias = Tensor | ShardedTable | SparseTable
 
 
 def spread(table: Table) -> Table:
     """A DTensor as the ShardedTable it is; everything else as it came."""
-    if isinstance(table, ShardedTable) or type(table) in (Tensor, nn.Parameter):  # without importing DTensor
+    if not isinstance(table, Tensor) or type(table) in (Tensor, nn.Parameter):  # without importing DTensor
         return table
     from torch.distributed.tensor import DTensor
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from seqaug._checks import check_choice, check_count, check_number
+from seqaug._cooccurrence import block_pairs, count_items, item_blocks
 from seqaug._swing import swing_scores
 
 _METHODS = ("itemcf-iuf", "itemcf", "swing")
@@ -83,11 +84,7 @@ class ItemSimilarity:
             return cls(neighbours, scores)
         per_user = torch.bincount(user)
         per_item = torch.bincount(item, minlength=num_items + 2)
-        weight = (
-            torch.log1p(per_user.double()).reciprocal()
-            if method == "itemcf-iuf"
-            else torch.ones(len(per_user)).double()
-        )
+        weight = _user_weight(per_user, method)
         begin = torch.cat([torch.zeros(1, dtype=torch.int64), per_user.cumsum(0)])  # (users + 1,)
         by_item = torch.argsort(item, stable=True)
         item_begin = torch.cat([torch.zeros(1, dtype=torch.int64), per_item.cumsum(0)])  # (V + 3,)
@@ -113,6 +110,57 @@ class ItemSimilarity:
             total /= (per_item[left] * per_item[right]).double().sqrt()
             _keep_nearest(left, right, total, neighbours, scores)
             first = last
+        return cls(neighbours, scores)
+
+    @classmethod
+    def from_batches(
+        cls,
+        batches: Callable[[], Iterable[Tensor]],
+        num_items: int,
+        *,
+        method: str = "itemcf-iuf",
+        k: int = 10,
+        pairs_at_once: int = 1 << 24,
+    ) -> ItemSimilarity:
+        """The table of :meth:`from_sequences`, to the bit, of rows that never are in memory together.
+
+        The items are taken in blocks, and for each block the data is read once more. Only the pairs of a block's items are held,
+        each once: some 100 bytes per pair at most, while they are merged.
+
+        Args:
+            batches: called once per block and once before; each time the same padded batches (rows, slots) of ids 1..V, 0 =
+                padding. All items of a user are in one row.
+            num_items: V.
+            method: ``"itemcf-iuf"`` or ``"itemcf"``; Swing compares users, and needs all of them.
+            k: neighbours kept for each item.
+            pairs_at_once: pairs of items held; fewer take less memory and read the data more often.
+
+        Returns:
+            An :class:`ItemSimilarity` on the CPU.
+
+        Raises:
+            ValueError: an unknown method, a batch that is not padded ids, or an id outside 0..V.
+
+        Example:
+            >>> import seqaug as sa
+            >>> rows = [[1, 2], [1, 2, 3], [3, 1]]
+            >>> batches = lambda: (sa.pad_sequences(rows[i : i + 2], length=3) for i in (0, 2))
+            >>> sa.ItemSimilarity.from_batches(batches, 3, method="itemcf", k=1).neighbours.squeeze(1)
+            tensor([0, 2, 1, 1, 0])
+        """
+        check_choice("method", method, _METHODS[:2])
+        check_count("num_items", num_items, 1)
+        check_count("k", k, 1)
+        check_count("pairs_at_once", pairs_at_once, 1)
+        neighbours = torch.zeros(num_items + 2, k, dtype=torch.int64)
+        scores = torch.full((num_items + 2, k), -torch.inf)
+        per_item, pairs = count_items(batches, num_items)
+        for first, last in item_blocks(pairs, pairs_at_once):
+            left, right, total = block_pairs(
+                batches, num_items, first, last, lambda size: _user_weight(size, method)
+            )
+            total /= (per_item[left] * per_item[right]).double().sqrt()
+            _keep_nearest(left, right, total, neighbours, scores)
         return cls(neighbours, scores)
 
     @classmethod
@@ -209,6 +257,12 @@ def _interactions(rows: Iterable[Sequence[int] | Tensor], num_items: int) -> tup
         raise ValueError(f"ids must be 1..{num_items} (num_items={num_items}) or the pad id 0, got {came}")
     key = torch.unique((user * (num_items + 1) + item)[item != 0])
     return key // (num_items + 1), key % (num_items + 1)
+
+
+def _user_weight(size: Tensor, method: str) -> Tensor:
+    """What a user with so many items counts."""
+    size = size.double()
+    return torch.log1p(size).reciprocal() if method == "itemcf-iuf" else torch.ones_like(size)
 
 
 def _keep_nearest(left: Tensor, right: Tensor, value: Tensor, neighbours: Tensor, scores: Tensor) -> None:

@@ -31,7 +31,7 @@ PUBLIC = {
     "BCELoss", "BPRLoss", "GBCELoss", "FocalLoss", "SoftmaxFocalLoss", "CELoss", "ICELoss", "SampledSoftmaxLoss",
     "SCELoss", "RECELoss", "InfoNCELoss", "functional",
     # around them
-    "ShardedTable", "gather_rows", "split_rows", "top_items", "target_ranks",
+    "ShardedTable", "SparseTable", "gather_rows", "split_rows", "top_items", "target_ranks",
     "ItemSimilarity", "RefreshNeighbours", "UniformNegatives", "PopularityNegatives", "InBatchNegatives", "pad_sequences", "lengths",
     "Packed", "PackedEdit", "PackedMix", "PackedPair", "pack", "Collate", "check_batch", "inspect",
 }  # fmt: skip

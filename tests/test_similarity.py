@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import seqaug as sa
+from seqaug import _cooccurrence
 from seqaug import _swing as swing
 from seqaug import similarity as module
 
@@ -284,3 +285,34 @@ def test_refreshing_what_has_no_table() -> None:
         sa.RefreshNeighbours(
             sa.Substitute(0.2, 0.7, torch.ones(4, 1, dtype=torch.int64)), lambda: torch.ones(1), every=0
         )
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+@pytest.mark.parametrize(("pairs", "merged"), [(1, 1), (40, 3), (500, 70), (1 << 24, 1 << 20)])
+def test_of_batches_to_the_bit(method: str, pairs: int, merged: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the blocks of items, the batches of rows and when sums are merged."""
+    monkeypatch.setattr(_cooccurrence, "_LEAST_MERGED", merged)
+    g = torch.Generator().manual_seed(0)
+    rows = [torch.randint(0, 61, (int(n),), generator=g) for n in torch.randint(0, 30, (211,), generator=g)]
+    read = 0
+
+    def batches() -> Iterator[Tensor]:
+        nonlocal read
+        read += 1
+        for begin in range(0, len(rows), 17):
+            yield sa.pad_sequences([row[row > 0] for row in rows[begin : begin + 17]], length=30)
+
+    found = sa.ItemSimilarity.from_batches(batches, 60, method=method, k=9, pairs_at_once=pairs)
+    wanted = sa.ItemSimilarity.from_sequences(rows, 60, method=method, k=9)
+    assert torch.equal(found.neighbours, wanted.neighbours) and torch.equal(found.scores, wanted.scores)
+    assert read == (61 if pairs == 1 else read) and (read == 2) == (pairs == 1 << 24)
+
+
+def test_of_batches_refuses() -> None:
+    with pytest.raises(ValueError, match="swing"):
+        sa.ItemSimilarity.from_batches(lambda: [], 3, method="swing")
+    with pytest.raises(ValueError, match="got 4"):
+        sa.ItemSimilarity.from_batches(lambda: [torch.tensor([[1, 4]])], 3)
+    with pytest.raises(ValueError, match="padded ids"):
+        sa.ItemSimilarity.from_batches(lambda: [torch.tensor([1, 2])], 3)
+    assert not sa.ItemSimilarity.from_batches(lambda: [], 3).neighbours.any()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from seqaug.kernels import ops
-from seqaug.sharding import ShardedTable, all_gather, logsumexp_over_ranks
+from seqaug.sharding import ShardedTable, logsumexp_over_ranks
 
 
 def denominators(queries: Tensor, table: ShardedTable, start: int, stop: int, backend: str) -> Tensor:
@@ -22,22 +22,3 @@ def denominators(queries: Tensor, table: ShardedTable, start: int, stop: int, ba
     else:  # nothing of the catalog is here; still part of the graph, where the other ranks wait for gradients
         own = queries.sum(1) * 0.0 + table.local[:0].sum() - torch.inf
     return logsumexp_over_ranks(own, table.group)
-
-
-def nearest_rows(directions: Tensor, table: ShardedTable, start: int, stop: int, width: int) -> Tensor:
-    """The `width` rows of start..stop - 1 with the largest products, split by owner: ids (N, width), -1 = not here.
-
-    Args:
-        directions: (N, D), the same on all ranks.
-    """
-    low, high = table.part(start, stop)
-    products = directions @ table.local[low:high].detach().to(directions.dtype).t()
-    found = products.topk(min(width, high - low), dim=1)
-    short = width - found.values.shape[1]
-    values = torch.nn.functional.pad(found.values, (0, short), value=-torch.inf)
-    ids = torch.nn.functional.pad(found.indices + (table.first + low), (0, short), value=-1)
-    everyone = all_gather(values.t().contiguous(), table.group).t()  # (N, ranks * width)
-    best = everyone.topk(width, dim=1).indices
-    kept = torch.zeros_like(everyone, dtype=torch.bool).scatter_(1, best, True)
-    rank = torch.distributed.get_rank(table.group)
-    return ids.masked_fill(~kept[:, rank * width : (rank + 1) * width], -1)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from einops import rearrange, repeat
 from torch import Tensor
-from torch.nn import functional as F
 
 from seqaug.functional import full_precision
 from seqaug.losses._tokens import Tokens
 from seqaug.sharding import ShardedTable, Table, spread, sum_over_ranks
+from seqaug.sparse_table import read_rows
 
 Negatives = Tensor | tuple[Tensor, Tensor] | list[Tensor]
 
@@ -88,7 +88,7 @@ def score_negatives(tokens: Tokens, table: Table, negatives: Negatives) -> Score
     if vectors:
         entries = seen  # (..., negatives, features)
     elif not isinstance(table, ShardedTable):
-        entries = F.embedding(seen.long(), table)
+        entries = read_rows(table, seen.long())
     elif per_token:  # scores cross: fewer than the vectors of so many negatives
         states = tokens.queries
         entries, here = table.own(seen)

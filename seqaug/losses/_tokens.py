@@ -13,6 +13,7 @@ from seqaug.functional import check_table
 from seqaug.kernels.chunked import accumulator
 from seqaug.sharding import ShardedTable, Table, copy_to_ranks, spread, sum_over_ranks
 from seqaug.soft_target import SoftTarget
+from seqaug.sparse_table import read_rows
 
 Target = Tensor | SoftTarget
 
@@ -200,7 +201,7 @@ def target_score(tokens: Tokens, table: Table, half: Tensor) -> Tensor:
         vectors, here = table.own(half)
         scores = (tokens.queries.to(wide) * vectors.to(wide)).sum(1)
         return sum_over_ranks(scores.masked_fill(~here, 0.0), table.group)
-    return (tokens.hidden.to(wide) * torch.nn.functional.embedding(half, table).to(wide)).sum(1)
+    return (tokens.hidden.to(wide) * read_rows(table, half).to(wide)).sum(1)
 
 
 def over_targets(tokens: Tokens, value: Callable[[Tensor], Tensor]) -> Tensor:

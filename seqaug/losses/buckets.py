@@ -11,13 +11,14 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from seqaug._checks import check_count
-from seqaug.functional import catalog_bounds, full_precision
-from seqaug.kernels.parallel import nearest_rows
+from seqaug.functional import catalog_bounds, dense, full_precision
+from seqaug.kernels.nearest import nearest_rows, nearest_rows_over_ranks
 from seqaug.kernels.surprise import softplus
 from seqaug.losses._base import ItemLoss, check_catalog
 from seqaug.losses._negatives import Negatives, refuse
 from seqaug.losses._tokens import Target, Tokens, finish, gather_tokens, over_targets, target_score
 from seqaug.sharding import ShardedTable, Table, first_rank_says, logsumexp_over_ranks, spread
+from seqaug.sparse_table import SparseTable, read_rows
 
 
 def twice_the_root(count: int) -> int:
@@ -149,16 +150,16 @@ def find_buckets(
     members = near.topk(height, dim=1).indices
     start, stop = catalog
     if isinstance(table, ShardedTable):
-        return members, nearest_rows(directions, table, start, stop, width)
-    products = directions @ table[start:stop].detach().to(wide).t()
-    return members, products.topk(width, dim=1).indices + start
+        return members, nearest_rows_over_ranks(directions, table, start, stop, width)
+    rows = table.weight if isinstance(table, SparseTable) else table
+    return members, nearest_rows(directions, rows, start, stop, width)[1]
 
 
 def bucket_logits(tokens: Tokens, table: Table, members: Tensor, items: Tensor) -> Tensor:
     """(buckets, height, width) scores of the items of each bucket, far below 0 for items of other ranks."""
     wide = tokens.share.dtype
     if not isinstance(table, ShardedTable):
-        entries = F.embedding(items, table).to(wide)
+        entries = read_rows(table, items).to(wide)
         return torch.einsum("n h d, n w d -> n h w", tokens.hidden[members].to(wide), entries)
     entries, here = table.own(items)
     logits = torch.einsum("n h d, n w d -> n h w", tokens.queries[members].to(wide), entries.to(wide))
@@ -244,6 +245,7 @@ class RECELoss(ItemLoss):
                 "RECELoss sorts the whole catalog and takes no sharded table, got table of type "
                 f"{type(table).__name__}: use SCELoss, or a table on every rank"
             )
+        table = dense(table)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
         start, stop = catalog_bounds(table, self.catalog)
         count = len(tokens.hidden)

@@ -23,7 +23,7 @@ def catalog_loss(
     table = spread(table)
     if rule.reduction != "none" and not two_values and not isinstance(table, ShardedTable):
         score = over_targets(tokens, lambda half: target_score(tokens, table, half))
-        states, entries = functional.same_dtype(tokens.hidden, table)
+        states, entries = functional.same_dtype(tokens.hidden, functional.dense(table))
         with functional.full_precision(states.device.type):
             return ops.total(states, entries, score, tokens.share, start, stop, extra, gamma, backend)
     lse = functional.denominators(tokens.queries, table, start, stop, backend)
@@ -66,7 +66,7 @@ class CatalogLoss(ItemLoss):
             if isinstance(table, ShardedTable):
                 start, stop = table.part(start, stop)
                 table = table.local
-            dtype = functional.same_dtype(hidden[:0], table[:0])[0].dtype
+            dtype = functional.same_dtype(hidden[:0], functional.dense(table)[:0])[0].dtype
             self._taken = backends.pick(hidden.device.type, str(dtype), table.shape[1], stop - start)
 
     def extra_repr(self) -> str:
