@@ -165,7 +165,7 @@ def replaced(page: str, section: str, text: str) -> str:
     """``page`` with ``text`` between the markers of one section."""
     begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
     if page.count(begin) != 1 or page.count(end) != 1:
-        raise ValueError(f"expected one {begin} and one {end} in {PAGE.name}")
+        raise ValueError(f"expected one {begin} and one {end} in the page")
     before, rest = page.split(begin)
     return f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"
 

@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS))
+
+from benchmarks_table import replaced  # noqa: E402
+
 PAGES = (DOCS.parent / "README.md", DOCS / "results.md")
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 FIGURES = ("HR@5", "HR@10", "HR@20", "NDCG@5", "NDCG@10", "NDCG@20")
 KEYS = (
     "system", "data", "seed", "settings", "validation", "test", "epochs", "epoch_seconds", "seconds", "machine", "commit",
@@ -131,15 +134,6 @@ def current() -> str:
     return table(read_runs(), published)
 
 
-def replaced(page: str, text: str) -> str:
-    """``page`` with ``text`` between the markers."""
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise ValueError(f"expected one {BEGIN} and one {END} in the page")
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
-
-
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description="Make the tables of results out of docs/results/*.json.")
     parser.add_argument(
@@ -150,7 +144,7 @@ def main(argv: list[str]) -> None:
         print(text)
         return
     for path in PAGES:
-        path.write_text(replaced(path.read_text(encoding="utf-8"), text), encoding="utf-8")
+        path.write_text(replaced(path.read_text(encoding="utf-8"), "results", text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ COMPARED = 128  # numbers of a row up to which comparing with all of them takes 
 LARGEST = 1 << 30  # from here on `float_bits` would run into infinity
 _LEAST = (
     1 << 23
-)  # from here on the bits of an int32, read as a float32, are an ordinary number in the same order
+)  # from here on the bits of an int32, read as a float32, are a normal number, in the same order
 
 
 def worth_comparing(count: int, largest: int) -> bool:

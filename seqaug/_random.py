@@ -57,11 +57,11 @@ def uniform_excluding(u: Tensor, num_items: int, excluded: Tensor) -> tuple[Tens
         ([[1, 3, 5]], [3])
     """
     outside = (excluded < 1) | (excluded > num_items)
+    known = excluded.long().masked_fill(outside, num_items + 1)
     if worth_comparing(excluded.shape[1], num_items + 1):
-        return _compared_excluding(
-            u, num_items, excluded.long().masked_fill(outside, num_items + 1), excluded.dtype
-        )
-    ordered = excluded.long().masked_fill(outside, num_items + 1).sort(dim=1).values
+        ids, remaining = _compared_excluding(u, num_items, known)
+        return ids.to(excluded.dtype), remaining
+    ordered = known.sort(dim=1).values
     first = (F.pad(ordered[:, :-1], (1, 0)) != ordered) & (ordered <= num_items)  # (rows, excluded)
     distinct = F.pad(first.cumsum(1), (1, 0))  # (rows, excluded + 1), distinct ids among the first j
     remaining = num_items - distinct[:, -1]
@@ -78,9 +78,7 @@ def _rank_among(u: Tensor, num_items: int, remaining: Tensor) -> Tensor:
     return torch.minimum((u * choices).long(), choices - 1)
 
 
-def _compared_excluding(
-    u: Tensor, num_items: int, excluded: Tensor, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
+def _compared_excluding(u: Tensor, num_items: int, excluded: Tensor) -> tuple[Tensor, Tensor]:
     """The ids of :func:`uniform_excluding` from all pairs of a row; what is not to be excluded is num_items + 1."""
     key = float_bits(excluded)
     one, other = all_pairs(key, key)
@@ -95,4 +93,4 @@ def _compared_excluding(
     rank = _rank_among(u, num_items, remaining)
     one, other = all_pairs(float_bits(rank), torch.where(first, float_bits(allowed_below), torch.inf))
     skipped = (other <= one).float().sum(2).long() * (rearrange(remaining, "b -> b 1") > 0)
-    return (rank + 1 + skipped).to(dtype), remaining
+    return rank + 1 + skipped, remaining

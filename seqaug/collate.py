@@ -138,7 +138,7 @@ class Collate:
                 raise ValueError(
                     f"row {number} must be as long in {name!r} as in 'items', got {len(part)} and {len(whole)}"
                 )
-        rows = items.like(pack(column, length=self.length).values)
+        rows = items if name == "items" else items.like(pack(column, length=self.length).values)
         return rows if self.packed else rows.pad(side=self.side, fill=self.fill.get(name, 0))
 
     def _draw(self, batch: dict[str, Any]) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seqaug._checks import Side, check_alpha, check_choice, check_side
 from seqaug.groups import spread
 from seqaug.noise import draw_beta
-from seqaug.packed import Packed, is_nested, pack
+from seqaug.packed import Packed, is_packed, pack
 from seqaug.packed_mix import PackedPair, same_slot
 from seqaug.soft_target import SoftTarget
 
@@ -150,7 +150,7 @@ class CrossMixup(nn.Module):
         Raises:
             ValueError: ``hidden`` has not three axes, or ``valid`` is not aligned with it.
         """
-        if isinstance(hidden, Packed) or is_nested(hidden):
+        if is_packed(hidden):
             return self._sample_packed(pack(hidden), generator, side)
         valid = checked_valid(hidden, valid)
         rows, slots, features = hidden.shape
@@ -182,9 +182,8 @@ class CrossMixup(nn.Module):
             lam = draw_beta(self.alpha, (count, 1, features), device, generator)
             lam = rearrange(lam, "b 1 d -> b d")[spread(number, rows.lengths, total)]
             return PackedPair(partner, lam, mixed, place, self.over)
-        lam = draw_beta(
-            self.alpha, (count, rows.length, 1), device, generator
-        )  # for the padded slots as well
+        # For the padded slots as well, as on the padded batch.
+        lam = draw_beta(self.alpha, (count, rows.length, 1), device, generator)
         lam = rearrange(lam, "b l 1 -> (b l) 1")[rows.cells(side)]
         return PackedPair(partner, torch.where(mixed[:, None], lam, 1.0), mixed, place, self.over)
 
@@ -205,11 +204,10 @@ class CrossMixup(nn.Module):
         side: Side = "left",
     ) -> Any:
         """A fresh draw in training mode; in evaluation mode each row is its own partner and lam = 1. See :meth:`sample`."""
-        packed = isinstance(hidden, Packed) or is_nested(hidden)
-        if self.training and packed:
-            return self._sample_packed(pack(hidden), generator, side)
-        if packed:
+        if is_packed(hidden):
             rows = pack(hidden)
+            if self.training:
+                return self._sample_packed(rows, generator, side)
             count, total, device = len(rows.offsets) - 1, len(rows.values), rows.offsets.device
             none = torch.zeros(total, dtype=torch.bool, device=device)
             own, place = torch.arange(count, device=device), torch.arange(total, device=device)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from seqaug._checks import check_items
 
@@ -120,7 +123,7 @@ class Edit:
 
         return describe(self, row, items)
 
-    def of_rows(self, rows: Tensor) -> Edit:
+    def of_rows(self, rows: Tensor) -> Self:
         """What the draw is for some rows of the batch: for a process that has only these.
 
         Args:
@@ -129,25 +132,17 @@ class Edit:
         Returns:
             The edit of ``items[rows]``.
         """
-        choice = None if self.choice is None else self.choice[rows]
-        return replace(
-            self,
-            source=self.source[rows],
-            replaced=self.replaced[rows],
-            rate=self.rate[rows],
-            choice=choice,
-        )
+        return self._each(lambda part: part[rows])
 
-    def to(self, device: torch.device | str) -> Edit:
+    def to(self, device: torch.device | str) -> Self:
         """The same edit on another device."""
-        choice = None if self.choice is None else self.choice.to(device)
-        return replace(
-            self,
-            source=self.source.to(device),
-            replaced=self.replaced.to(device),
-            rate=self.rate.to(device),
-            choice=choice,
-        )
+        return self._each(lambda part: part.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The edit with every tensor of it changed; of a subclass its own tensors as well."""
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed = {name: change(part) for name, part in parts.items() if isinstance(part, Tensor)}
+        return replace(self, **(parts | changed))
 
     def _check_aligned(self, x: Tensor) -> None:
         if x.ndim < 2 or x.shape[:2] != self.source.shape:

@@ -14,7 +14,7 @@ from seqaug._checks import check_alpha, check_choice
 from seqaug.edit import Edit, identity
 from seqaug.noise import draw_beta
 from seqaug.operator import Augmentation
-from seqaug.packed import Packed, is_nested, pack
+from seqaug.packed import Packed, is_packed, pack
 from seqaug.packed_edit import PackedEdit, packed_identity
 from seqaug.packed_mix import PackedMix, in_form_of, same_slot
 
@@ -274,7 +274,7 @@ class MixupOp(nn.Module):
         Returns:
             A :class:`Mixed`.
         """
-        if isinstance(items, Packed) or is_nested(items):
+        if is_packed(items):
             return self._mix_packed(items, embedding, timestamps, generator)
         if not self.training:
             ones = torch.ones(items.shape[0], device=items.device)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seqaug._checks import Side, check_count, check_ids, check_items, check_rates, check_side
 from seqaug.edit import Edit
 from seqaug.noise import Noise, draw_noise
-from seqaug.packed import Packed, is_nested, pack, values_of
+from seqaug.packed import Packed, is_packed, pack, values_of
 from seqaug.packed_edit import PackedEdit, plan_packed
 
 
@@ -129,7 +129,7 @@ class Augmentation(nn.Module):
             TypeError: ``items`` is not a tensor of ids.
             ValueError: ``items`` has not two axes, or ``timestamps`` are missing or of another shape.
         """
-        if isinstance(items, Packed) or is_nested(items):
+        if is_packed(items):
             rows, times, batch = packed_and_times(items, timestamps)
             return self._plan_packed(rows, self.draw(batch, generator), times)
         check_batch_and_times(items, timestamps)
@@ -176,7 +176,7 @@ class Augmentation(nn.Module):
             TypeError, ValueError: as in :meth:`sample`, or ``views`` is not a number of at least 1.
         """
         check_count("views", views, 1)
-        if isinstance(items, Packed) or is_nested(items):
+        if is_packed(items):
             rows, times, batch = packed_and_times(items, timestamps)
             drawn = self.draw_views(batch, views, generator)
             return [self._plan_packed(rows, noise, times) for noise in drawn]

@@ -129,6 +129,11 @@ def is_nested(x: object) -> bool:
     return isinstance(x, Tensor) and x.is_nested and x.layout == torch.jagged
 
 
+def is_packed(x: object) -> bool:
+    """Whether these are rows without padding, packed or nested."""
+    return isinstance(x, Packed) or is_nested(x)
+
+
 def values_of(x: Any) -> Tensor:
     """(T, ...): the values of packed rows or of a nested tensor, bare values as they are."""
     if isinstance(x, Packed):

@@ -13,7 +13,7 @@ from seqaug._checks import Side
 from seqaug.edit import Edit
 from seqaug.groups import Cells, spread
 from seqaug.noise import noise_of_rows
-from seqaug.packed import Packed, is_nested
+from seqaug.packed import Packed, is_nested, is_packed
 
 Rows = TypeVar("Rows", Tensor, Packed)
 
@@ -89,7 +89,7 @@ class PackedEdit:
             TypeError: ``items`` are bare values, or not ids.
             ValueError: ``items`` are not the edit's rows.
         """
-        if not isinstance(items, Packed) and not is_nested(items):
+        if not is_packed(items):
             raise TypeError(
                 f"items must be packed or nested as when the edit was sampled, got {type(items).__name__}: "
                 "align works on bare values, too"

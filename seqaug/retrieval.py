@@ -47,15 +47,7 @@ def top_items(
     start, stop, _ = catalog.indices(len(table))
     if k > stop - start:
         raise ValueError(f"k must be at most the {stop - start} items of the catalog, got k={k}")
-    best = hidden.new_full((len(hidden), k), -torch.inf, dtype=torch.float32)
-    ids = torch.full_like(best, -1, dtype=torch.int64)
-    for first, scores in blocks(hidden, table, start, stop, seen):
-        found = scores.topk(min(k, scores.shape[1]), dim=1)
-        best, ids = better(torch.cat([best, found.values], 1), torch.cat([ids, found.indices + first], 1), k)
-    if isinstance(table, ShardedTable):
-        best = all_gather(best.t(), table.group).t()
-        ids = all_gather(ids.t(), table.group).t()
-        best, ids = better(best, ids, k)
+    best, ids = nearest_rows(hidden.float(), table, start, stop, k, seen)
     return best, ids.masked_fill(best == -torch.inf, -1)
 
 
@@ -95,11 +87,29 @@ def target_ranks(
     own = rearrange(target, "b -> b 1")
     left_out = own if seen is None else torch.cat([seen, own], 1)
     ahead = torch.zeros_like(target, dtype=torch.int64)
-    for _, scores in blocks(hidden, table, start, stop, left_out):
+    for _, scores in blocks(hidden.float(), table, start, stop, left_out):
         ahead += (~(scores < rearrange(score, "b -> b 1"))).sum(1)
     if isinstance(table, ShardedTable):
         ahead = all_sum(ahead, table.group)
     return ahead.masked_fill(score.isnan(), stop - start)
+
+
+@torch.no_grad()
+def nearest_rows(
+    hidden: Tensor, table: Table, start: int, stop: int, k: int, left_out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The k rows of start..stop - 1 with the largest products, best first: products in the dtype of ``hidden`` and ids, (B, k) each."""
+    best = hidden.new_empty(len(hidden), 0)
+    ids = torch.empty_like(best, dtype=torch.int64)
+    for first, scores in blocks(hidden, table, start, stop, left_out):
+        found = scores.topk(min(k, scores.shape[1]), dim=1)
+        best, ids = better(torch.cat([best, found.values], 1), torch.cat([ids, found.indices + first], 1), k)
+    if isinstance(table, ShardedTable):
+        short = k - best.shape[1]  # on a rank that has fewer
+        best = all_gather(F.pad(best, (0, short), value=-torch.inf).t(), table.group).t()
+        ids = all_gather(F.pad(ids, (0, short), value=-1).t(), table.group).t()
+        best, ids = better(best, ids, k)
+    return best, ids
 
 
 def blocks(
@@ -114,7 +124,7 @@ def blocks(
     width = max(1, SCORES_AT_ONCE // max(len(hidden), 1))
     for low in range(start, stop, width):
         high = min(low + width, stop)
-        scores = hidden.float() @ local[low:high].float().t()
+        scores = hidden @ local[low:high].to(hidden.dtype).t()
         if left_out is not None:
             column = left_out.long() - (low + offset)
             outside = (column < 0) | (column >= high - low)
@@ -125,5 +135,5 @@ def blocks(
 
 
 def better(scores: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    best = scores.topk(k, dim=1)
+    best = scores.topk(min(k, scores.shape[1]), dim=1)
     return best.values, ids.gather(1, best.indices)

@@ -32,7 +32,7 @@ class SparseTable:
         >>> items.weight.grad.coalesce().indices().tolist()
         [[0, 3, 5, 7, 9]]
 
-    Source: lazy updates of rows as in section 2 of Adam for embeddings, torch.optim.SparseAdam.
+    Source: the lazy updates of torch.optim.SparseAdam.
     """
 
     weight: Tensor

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import seqaug as sa
-from seqaug.kernels import nearest
+from seqaug import retrieval
 
 V, D, B, L = 47, 5, 3, 7
 G = torch.Generator().manual_seed(0)
@@ -98,8 +98,8 @@ def test_retrieval_takes_it():
 def test_nearest_rows_in_blocks(width, monkeypatch):
     directions = torch.randn(4, D, generator=torch.Generator().manual_seed(1))
     whole = (directions @ WEIGHT[2:V].t()).topk(min(width, V - 2), dim=1)
-    monkeypatch.setattr(nearest, "PRODUCTS_AT_ONCE", 4 * 10)
-    values, ids = nearest.nearest_rows(directions, WEIGHT, 2, V, width)
+    monkeypatch.setattr(retrieval, "SCORES_AT_ONCE", 4 * 10)
+    values, ids = retrieval.nearest_rows(directions, WEIGHT, 2, V, width)
     torch.testing.assert_close(values, whole.values)
     assert torch.equal(ids, whole.indices + 2)
 

@@ -97,11 +97,13 @@ class TrainBatches:
             longest = int(lengths[rows].max())
             times = None if self.times is None else self.times[rows, -longest:]
             batch = Batch(rows, self.items[rows, -longest:], self.target[rows, -longest:], times)
-            yield batch if self.world == 1 else share(batch, self.rank, self.world)
+            yield share(batch, self.rank, self.world)
 
 
 def share(batch: Batch, rank: int, world: int) -> Batch:
-    """What one of several processes has of a batch."""
+    """What one of several processes has of a batch; all of it where there is one."""
+    if world == 1:
+        return batch
     own = torch.arange(len(batch.rows))[rank::world]
     idle = len(own) == 0
     if idle:

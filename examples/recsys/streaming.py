@@ -40,24 +40,28 @@ class Rows(NamedTuple):
 
     def take(self, which: Tensor) -> Rows:
         """Some of the rows, in a given order."""
-        begin = (self.lengths.cumsum(0) - self.lengths)[which]
         lengths = self.lengths[which]
-        place = torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-        return Rows(self.number[which], self.values[begin.repeat_interleave(lengths) + place], lengths)
+        begin = (self.lengths.cumsum(0) - self.lengths)[which]
+        return Rows(
+            self.number[which], self.values[begin.repeat_interleave(lengths) + places(lengths)], lengths
+        )
 
     def without_newest(self, count: int) -> Rows:
         """The rows but for their newest items."""
         lengths = (self.lengths - count).clamp(min=0)
-        place = torch.arange(len(self.values)) - (self.lengths.cumsum(0) - self.lengths).repeat_interleave(
-            self.lengths
-        )
-        return Rows(self.number, self.values[place < lengths.repeat_interleave(self.lengths)], lengths)
+        kept = places(self.lengths) < lengths.repeat_interleave(self.lengths)
+        return Rows(self.number, self.values[kept], lengths)
 
     def padded(self, length: int | None = None) -> Tensor:
         """(rows, slots) left-padded ids, the newest where there are too many."""
         longest = int(self.lengths.max()) if len(self.lengths) else 1
         slots = max(1, min(longest, length or longest))
         return sa.pack(self.values, lengths=self.lengths, length=slots).pad()
+
+
+def places(lengths: Tensor) -> Tensor:
+    """(items,) the place of every item in its row, from 0."""
+    return torch.arange(int(lengths.sum())) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
 
 
 def joined(one: Rows, other: Rows) -> Rows:
@@ -165,7 +169,7 @@ class RowStream(IterableDataset[Batch]):
             batches = now.split(self.batch_size) if whole else ()
             for which in torch.randperm(len(batches), generator=generator).tolist():
                 batch = self.batch(rows.take(batches[which]))
-                yield batch if self.world == 1 else share(batch, self.rank, self.world)
+                yield share(batch, self.rank, self.world)
 
     def batch(self, rows: Rows) -> Batch:
         """Inputs and the item after each."""

@@ -12,13 +12,13 @@ from torch.utils.checkpoint import checkpoint
 
 from seqaug._checks import check_count
 from seqaug.functional import catalog_bounds, dense, full_precision
-from seqaug.kernels.nearest import nearest_rows, nearest_rows_over_ranks
 from seqaug.kernels.surprise import softplus
 from seqaug.losses._base import ItemLoss, check_catalog
 from seqaug.losses._negatives import Negatives, refuse
 from seqaug.losses._tokens import Target, Tokens, finish, gather_tokens, over_targets, target_score
+from seqaug.retrieval import nearest_rows
 from seqaug.sharding import ShardedTable, Table, first_rank_says, logsumexp_over_ranks, spread
-from seqaug.sparse_table import SparseTable, read_rows
+from seqaug.sparse_table import read_rows
 
 
 def twice_the_root(count: int) -> int:
@@ -134,10 +134,7 @@ def find_buckets(
     width: int,
     mix: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Which tokens (buckets, height) and items (buckets, width) have the largest projections on each direction.
-
-    With a sharded table each rank gets the items of a bucket that it holds, -1 for the others.
-    """
+    """Which tokens (buckets, height) and items (buckets, width) have the largest projections on each direction."""
     wide = tokens.share.dtype
     states = tokens.hidden.detach().to(wide)
     if mix:
@@ -149,10 +146,7 @@ def find_buckets(
     near = (directions @ states.t()).masked_fill(~rearrange(tokens.real, "t -> 1 t"), -torch.inf)
     members = near.topk(height, dim=1).indices
     start, stop = catalog
-    if isinstance(table, ShardedTable):
-        return members, nearest_rows_over_ranks(directions, table, start, stop, width)
-    rows = table.weight if isinstance(table, SparseTable) else table
-    return members, nearest_rows(directions, rows, start, stop, width)[1]
+    return members, nearest_rows(directions, table, start, stop, width)[1]
 
 
 def bucket_logits(tokens: Tokens, table: Table, members: Tensor, items: Tensor) -> Tensor:

@@ -134,9 +134,7 @@ class Neighbours(nn.Module):
         found = self.nearest(row)  # (batch, slots, K)
         allowed = (found > 0) & ~is_in_row(found, row, self.rows - 1)
         if self.top == 1:  # whatever the temperature: the first that is allowed
-            first = allowed.long().argmax(
-                -1, keepdim=True
-            )  # of several largest values argmax gives the first
+            first = allowed.long().argmax(-1, keepdim=True)  # of several largest values the first
             return rearrange(found.gather(-1, first) * allowed.gather(-1, first), "b l 1 -> b l")
         rank = allowed.cumsum(-1)  # the how-manieth allowed neighbour this is
         if self.temperature is None:

@@ -26,18 +26,6 @@ class AdaptiveEdit(Edit):
 
     bucket: Tensor | None = None
 
-    def of_rows(self, rows: Tensor) -> AdaptiveEdit:
-        """What the draw is for some rows of the batch."""
-        plain = super().of_rows(rows)
-        bucket = None if self.bucket is None else self.bucket[rows]
-        return AdaptiveEdit(plain.source, plain.replaced, plain.rate, plain.pad_id, plain.choice, bucket)
-
-    def to(self, device: torch.device | str) -> AdaptiveEdit:
-        """The same edit on another device."""
-        plain = super().to(device)
-        bucket = None if self.bucket is None else self.bucket.to(device)
-        return AdaptiveEdit(plain.source, plain.replaced, plain.rate, plain.pad_id, plain.choice, bucket)
-
 
 class AdaptivePolicy(Members):
     """One operator per row, by weights that are learned for rows of each length from a reward.
