@@ -3,8 +3,9 @@
     python benchmarks/soak.py --minutes 120
 
 Every step draws a batch shape, augments and mixes it, encodes it by a table look-up, and takes a loss and its gradients;
-one step in four goes through `torch.compile`. Once a minute one line: resident memory, steps so far, graphs compiled so far.
-The slopes at the end are of a line through all minutes but the first tenth, with their standard errors.
+one step in four goes through `torch.compile`. Once a minute one line, and the JSON anew: resident memory, steps per second
+of the process's own time (so that what else the machine does is no part of it), graphs compiled so far. The slopes are of a
+line through all minutes but the first tenth, with their standard errors.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import torch
 from common import kilobytes, machine, write_results
+from scipy.stats import linregress
 from torch import Tensor
 from torch._dynamo.utils import counters
 
@@ -63,12 +65,17 @@ def step(
         )
 
 
-def slope(times: list[float], values: list[float]) -> tuple[float, float]:
-    """Least squares: slope per hour and its standard error."""
-    from scipy.stats import linregress
-
-    line = linregress([t / 3600 for t in times], values)
-    return float(line.slope), float(line.stderr)
+def slopes(rows: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
+    """Of each measure: its slope per hour by least squares and the slope's standard error; nothing of under three rows."""
+    settled = rows[len(rows) // 10 :]
+    if len(settled) < 3:
+        return {}
+    hours = [row["seconds"] / 3600 for row in settled]
+    lines = {
+        name: linregress(hours, [row[name] for row in settled])
+        for name in ("resident_mib", "steps_per_own_second", "graphs")
+    }
+    return {name: (float(line.slope), float(line.stderr)) for name, line in lines.items()}
 
 
 def main() -> None:
@@ -83,44 +90,35 @@ def main() -> None:
     chance = random.Random(0)
     mixup, losses, table = build()
     compiled = torch.compile(mixup, dynamic=True)
+    setting, host = {"minutes": args.minutes, "every": args.every}, machine()
     begin = last = time.perf_counter()
+    own = time.process_time()
     steps = before = 0
     rows: list[dict[str, float]] = []
     while time.perf_counter() - begin < 60 * args.minutes:
         step(compiled if steps % 4 == 0 else mixup, chance.choice(losses), table, chance)
         steps += 1
         now = time.perf_counter()
-        if now - last >= args.every:
-            row = {
-                "seconds": now - begin,
-                "resident_mib": kilobytes(STATUS, "VmRSS") / 1024,
-                "steps_per_second": (steps - before) / (now - last),
-                "graphs": float(counters["stats"]["unique_graphs"]),
-            }
-            rows.append(row)
-            print(
-                f"{row['seconds'] / 60:6.1f} min {row['resident_mib']:8.1f} MiB {row['steps_per_second']:7.1f} steps/s "
-                f"{row['graphs']:4.0f} graphs",
-                flush=True,
-            )
-            last, before = now, steps
-    settled = rows[len(rows) // 10 :]
-    times = [row["seconds"] for row in settled]
-    found = {
-        name: slope(times, [row[name] for row in settled])
-        for name in ("resident_mib", "steps_per_second", "graphs")
-    }
-    for name, (value, error) in found.items():
+        if now - last < args.every:
+            continue
+        row = {
+            "seconds": now - begin,
+            "steps": float(steps),
+            "resident_mib": kilobytes(STATUS, "VmRSS") / 1024,
+            "steps_per_own_second": (steps - before) / (time.process_time() - own),
+            "graphs": float(counters["stats"]["unique_graphs"]),
+        }
+        rows.append(row)
+        print(
+            f"{row['seconds'] / 60:6.1f} min {row['resident_mib']:8.1f} MiB {row['steps_per_own_second']:7.1f} steps/s "
+            f"{row['graphs']:4.0f} graphs",
+            flush=True,
+        )
+        content = {"setting": setting, "machine": host, "slopes_per_hour": slopes(rows), "results": rows}
+        write_results(args.out, content)
+        last, own, before = now, time.process_time(), steps
+    for name, (value, error) in slopes(rows).items():
         print(f"{name}: {value:+.2f} ± {error:.2f} per hour")
-    write_results(
-        args.out,
-        {
-            "setting": {"minutes": args.minutes, "steps": steps},
-            "machine": machine(),
-            "slopes_per_hour": found,
-            "results": rows,
-        },
-    )
 
 
 if __name__ == "__main__":
