@@ -69,7 +69,8 @@ class HybridAugmentation(NextItem):
         views = [mix(own, table(mix.edit(items))) for mix in mixed]
 
         # line 5: the encoder reads the row and its views in one batch
-        states = encoder(torch.cat([own, *views]), valid.repeat(1 + self.views, 1))
+        steps = target.shape[1]  # all, or the newest slot of a prefix
+        states = encoder(torch.cat([own, *views]), valid.repeat(1 + self.views, 1), newest=steps)
         hidden, *view_hidden = states.split(len(items))
 
         # line 6: the losses
@@ -87,11 +88,10 @@ class HybridAugmentation(NextItem):
                 ]
             ).sum()
         if self.mixes:
+            states_valid, own_draws = valid[:, -steps:], batch.own_draws(generator)
             losses["csa"] = torch.stack(
                 [
-                    self.mix_loss(
-                        mix, hidden, table.weight, target, valid, sampled, batch.own_draws(generator)
-                    )
+                    self.mix_loss(mix, hidden, table.weight, target, states_valid, sampled, own_draws)
                     for mix in self.mixes
                 ]
             ).sum()

@@ -84,6 +84,12 @@ def parser() -> Parser:
     loop.add_argument(
         "--patience", type=int, help="epochs without a better validation NDCG@20 before stopping"
     )
+    loop.add_argument(
+        "--prefixes",
+        action=argparse.BooleanOptionalAction,
+        help="train on every prefix of a row for its last target, instead of on whole rows for all their targets",
+    )
+    loop.add_argument("--average", type=float, help="decay of the running average of weights that is tested")
     loop.add_argument("--batch-size", type=int, help=f"rows per step (default {defaults.batch_size})")
     loop.add_argument("--lr", type=float, help=f"of Adam (default {defaults.lr:g})")
     loop.add_argument("--seed", type=int, help=f"default {defaults.seed}")

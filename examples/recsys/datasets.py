@@ -106,8 +106,11 @@ def training_targets(data: Dataset) -> list[int]:
     return [count for count in targets_of(data) if count]
 
 
-def training_pairs(data: Dataset, length: int) -> tuple[Tensor, Tensor]:
-    """Inputs and next-item targets (rows, length) of every row with at least one target, left-padded."""
+def training_pairs(data: Dataset, length: int, *, prefixes: bool = False) -> tuple[Tensor, Tensor]:
+    """Inputs and next-item targets (rows, length) of every row with at least one target, left-padded.
+
+    With ``prefixes`` every target has a row of its own, whose input is all that came before: targets are (rows, 1).
+    """
     import seqaug as sa
 
     rows = trainable(data)
@@ -115,22 +118,31 @@ def training_pairs(data: Dataset, length: int) -> tuple[Tensor, Tensor]:
         raise UsageError(
             f"expected a user with at least {data.held + 2} items to train on, got none in {data.name}"
         )
-    items = sa.pad_sequences([row[:-1] for row in rows], length=length, side="left")
     scored = zip(rows, training_targets(data), strict=True)
-    target = sa.pad_sequences([row[-count:] for row, count in scored], length=length, side="left")
+    if prefixes:
+        parts = [(row[:end], row[end]) for row, count in scored for end in range(len(row) - count, len(row))]
+        items = sa.pad_sequences([before for before, _ in parts], length=length, side="left")
+        target = torch.tensor([[after] for _, after in parts])
+    else:
+        items = sa.pad_sequences([row[:-1] for row in rows], length=length, side="left")
+        target = sa.pad_sequences([row[-count:] for row, count in scored], length=length, side="left")
     sa.check_batch(items, num_items=data.num_items)
     sa.check_batch(target, num_items=data.num_items)
     return items, target
 
 
-def training_times(data: Dataset, length: int) -> Tensor | None:
+def training_times(data: Dataset, length: int, *, prefixes: bool = False) -> Tensor | None:
     """When each input of :func:`training_pairs` came (rows, length) float64, 0 in padding; None if nobody knows."""
     if data.times is None:
         return None
-    rows = [times[: -data.held] for times, count in zip(data.times, targets_of(data), strict=True) if count]
+    rows = [
+        times[: -data.held][:-back]
+        for times, count in zip(data.times, targets_of(data), strict=True)
+        for back in (range(count, 0, -1) if prefixes else (1,) * bool(count))
+    ]
     padded = torch.zeros(len(rows), length, dtype=torch.float64)
     for number, times in enumerate(rows):
-        kept = times[:-1][-length:]
+        kept = times[-length:]
         padded[number, length - len(kept) :] = torch.tensor(kept, dtype=torch.float64)
     return padded
 

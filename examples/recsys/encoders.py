@@ -1,7 +1,8 @@
 """Encoders: item vectors (rows, slots, features) and which slots are real -> hidden states of the same shape.
 
 They take vectors, not ids, so that a mix of two sequences goes in like any other. Rows are left-padded and may be
-trimmed: positions count from the newest slot, so trimming changes nothing.
+trimmed: positions count from the newest slot, so trimming changes nothing. ``newest`` asks for the states of the last
+slots only; the work for the others is left out where it can be.
 """
 
 from __future__ import annotations
@@ -38,8 +39,18 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(dim, eps=1e-12)
         self.network_norm = nn.LayerNorm(dim, eps=1e-12)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
+    def forward(self, x: Tensor, bias: Tensor, newest: int | None = None) -> Tensor:
+        """States (rows, newest or slots, features): of the ``newest`` last slots only, where no other is asked for."""
+        if newest is None:
+            q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
+        else:
+            dim = x.shape[-1]
+            weight, shift = self.qkv.weight, self.qkv.bias
+            k, v = rearrange(
+                F.linear(x, weight[dim:], shift[dim:]), "b l (two h d) -> two b h l d", two=2, h=self.heads
+            )
+            x, bias = x[:, -newest:], bias[..., -newest:, :]
+            q = rearrange(F.linear(x, weight[:dim], shift[:dim]), "b l (h d) -> b h l d", h=self.heads)
         scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.mT + bias  # (rows, heads, slots, slots)
         mixed = self._drop(scores.softmax(-1)) @ v
         x = self.attention_norm(x + self._drop(self.out(rearrange(mixed, "b h l d -> b l (h d)"))))
@@ -74,13 +85,14 @@ class SASRec(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, vectors: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, valid: Tensor, newest: int | None = None) -> Tensor:
         slots = vectors.shape[1]
         x = self.dropout(self.norm(vectors + self.positions.weight[self.length - slots :]))
         bias = attention_bias(valid, x.dtype)
-        for block in self.blocks:
+        *first, last = self.blocks
+        for block in first:
             x = block(x, bias)
-        return x
+        return last(x, bias, None if newest is None or newest >= slots else newest)
 
 
 def attention_bias(valid: Tensor, dtype: torch.dtype) -> Tensor:
@@ -111,14 +123,14 @@ class GRU4Rec(nn.Module):
         self.gru = nn.GRU(dim, dim, num_layers=layers, batch_first=True)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, vectors: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, valid: Tensor, newest: int | None = None) -> Tensor:
         # Left-padded rows are turned to start in slot 0: what follows a row's end cannot reach back into it.
         slots = torch.arange(valid.shape[1], device=valid.device)
         pads = valid.shape[1] - valid.sum(1, keepdim=True)  # (rows, 1)
         to_start = (slots + pads) % valid.shape[1]
         to_end = (slots - pads) % valid.shape[1]
         states, _ = self.gru(_take(self.dropout(vectors), to_start))
-        return self.out(_take(states, to_end))
+        return self.out(_take(states, to_end)[:, -(newest or 0) :])
 
 
 def _take(x: Tensor, slots: Tensor) -> Tensor:

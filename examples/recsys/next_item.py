@@ -84,7 +84,9 @@ class NextItem(nn.Module):
     def forward(
         self, encoder: Encoder, batch: Batch, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        hidden = encoder(encoder.item_embedding(batch.items), batch.items > 0)
+        hidden = encoder(
+            encoder.item_embedding(batch.items), batch.items > 0, newest=batch.target.shape[1]
+        )
         return {"rec": self.score(encoder, hidden, batch, generator)}
 
     def score(
@@ -123,9 +125,12 @@ def build_loss(data: Dataset, settings: Settings) -> Loss:
 
 def expected_targets(data: Dataset, settings: Settings) -> float:
     """Mean number of targets a batch scores: all real ones, or one per row for a loss on the last slot."""
-    real = [min(count, settings.max_length) for count in training_targets(data)]
-    batches = -(-len(real) // settings.batch_size)
-    return (len(real) if settings.loss == "ce" else sum(real)) / batches
+    if settings.prefixes:
+        rows = targets = sum(training_targets(data))
+    else:
+        real = [min(count, settings.max_length) for count in training_targets(data)]
+        rows, targets = len(real), len(real) if settings.loss == "ce" else sum(real)
+    return targets / -(-rows // settings.batch_size)
 
 
 def similar_items(data: Dataset) -> sa.ItemSimilarity:

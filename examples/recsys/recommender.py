@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recsys import ranks
+from recsys.average import Average
 from recsys.batches import Batch, HeldBatches, TrainBatches
 from recsys.datasets import Dataset, Held, held_out, training_pairs, training_times
 from recsys.encoders import ENCODERS, Encoder
@@ -26,8 +27,8 @@ class Data(L.LightningDataModule):
     def __init__(self, data: Dataset, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
-        self.items, self.target = training_pairs(data, settings.max_length)
-        self.times = training_times(data, settings.max_length)
+        self.items, self.target = training_pairs(data, settings.max_length, prefixes=settings.prefixes)
+        self.times = training_times(data, settings.max_length, prefixes=settings.prefixes)
         self.validation = held_out(data, "validation", settings.max_length)
         self.test = held_out(data, "test", settings.max_length)
 
@@ -60,12 +61,14 @@ class Recommender(L.LightningModule):
         self.settings = settings
         self.users = users
         self.generator: torch.Generator | None = None
+        self.average = Average(encoder, settings.average) if settings.average else None
         self.parts: dict[str, Tensor] = {}  # sums over the epoch's steps
         self.steps = 0
         self.rank_of = torch.zeros(0)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=self.settings.lr)
+        trained = [weight for weight in self.parameters() if weight.requires_grad]
+        return torch.optim.Adam(trained, lr=self.settings.lr)
 
     def on_train_epoch_start(self) -> None:
         seed = epoch_seed(self.settings.seed, self.current_epoch)
@@ -84,6 +87,15 @@ class Recommender(L.LightningModule):
             self.parts[name] = self.parts.get(name, 0) + value.detach()
         return torch.stack(list(losses.values())).sum()
 
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
+        if self.average is not None:
+            self.average.update(self.encoder)
+
+    @property
+    def tested(self) -> Encoder:
+        """The encoder that is validated and tested: the trained one, or the average of what it has been."""
+        return self.encoder if self.average is None else self.average.encoder
+
     def mean_losses(self) -> dict[str, float]:
         """Of this process so far."""
         return {name: float(value) / max(self.steps, 1) for name, value in self.parts.items()}
@@ -100,7 +112,7 @@ class Recommender(L.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], _: int) -> None:
         rows, items, target, seen = batch
         if len(rows):
-            self.rank_of[rows] = rank_batch(self.encoder, items, target, seen)
+            self.rank_of[rows] = rank_batch(self.tested, items, target, seen)
 
     def on_validation_epoch_end(self) -> None:
         self.rank_of = ranks.add_up(self.rank_of)  # one process has ranked a user, the others hold 0
@@ -114,7 +126,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 def rank_batch(encoder: Encoder, items: Tensor, target: Tensor, seen: Tensor) -> Tensor:
     """Ranks (rows,) of the targets after the histories ``items`` (rows, slots)."""
-    hidden = encoder(encoder.item_embedding(items), items > 0)[:, -1]
+    hidden = encoder(encoder.item_embedding(items), items > 0, newest=1)[:, -1]
     return rank_targets(hidden, encoder.item_embedding.weight, target, seen)
 
 

@@ -59,6 +59,8 @@ class Settings:
     max_length: int = 50
     dropout: float = 0.5
     # the loop
+    prefixes: bool = False  # a row of its own for every target, instead of a target at every slot
+    average: float = 0.0  # decay of the running average of the weights that is tested; 0 = no average
     stages: int = 1
     epochs: int = 200
     patience: int = 10
@@ -242,6 +244,8 @@ def check(settings: Settings) -> Settings:
         raise UsageError(f"expected --lr above 0 and finite, got lr={settings.lr:g}")
     if not 0 <= settings.dropout < 1:
         raise UsageError(f"expected --dropout with 0 <= dropout < 1, got dropout={settings.dropout:g}")
+    if not 0 <= settings.average < 1:
+        raise UsageError(f"expected --average with 0 <= average < 1, got average={settings.average:g}")
     if settings.stages not in (1, 2):
         raise UsageError(f"expected --stages 1 or 2, got stages={settings.stages}")
     if settings.dim % settings.heads:

@@ -142,8 +142,8 @@ def fit(
     kept = _load(folder / "best.ckpt")
     module.load_state_dict(kept["state_dict"])
     rank_of = {
-        "validation": rank_users(encoder, batches.validation, trainer.strategy.root_device),
-        "test": rank_users(encoder, batches.test, trainer.strategy.root_device),
+        "validation": rank_users(module.tested, batches.validation, trainer.strategy.root_device),
+        "test": rank_users(module.tested, batches.test, trainer.strategy.root_device),
     }
     seconds = sorted(row["train_seconds"] for row in history.rows)
     return Fit(
@@ -155,7 +155,9 @@ def fit(
         test=metrics(rank_of["test"]),
         validation_ranks=rank_of["validation"],
         test_ranks=rank_of["test"],
-        weights={name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()},
+        weights={
+            name: value.detach().cpu().contiguous() for name, value in module.tested.state_dict().items()
+        },
         history=history.rows,
     )
 

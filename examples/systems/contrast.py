@@ -46,4 +46,4 @@ class Contrast(NextItem):
 
 def last_states(encoder: Encoder, items: Tensor) -> Tensor:
     """(rows, features): what the encoder makes of each left-padded row."""
-    return encoder(encoder.item_embedding(items), items > 0)[:, -1]
+    return encoder(encoder.item_embedding(items), items > 0, newest=1)[:, -1]
