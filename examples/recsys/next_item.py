@@ -84,9 +84,7 @@ class NextItem(nn.Module):
     def forward(
         self, encoder: Encoder, batch: Batch, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        hidden = encoder(
-            encoder.item_embedding(batch.items), batch.items > 0, newest=batch.target.shape[1]
-        )
+        hidden = encoder(encoder.item_embedding(batch.items), batch.items > 0, newest=batch.target.shape[1])
         return {"rec": self.score(encoder, hidden, batch, generator)}
 
     def score(

@@ -95,7 +95,7 @@ def earlier_items(encoder: Encoder, rows: Tensor, count: int, max_length: int) -
     backwards = rows.flip(1)  # left-padded; the oldest item is last, where the next one is predicted
     for _ in range(count):
         read = backwards[:, -max_length:]
-        state = encoder(table(read), read > 0)[:, -1]
+        state = encoder(table(read), read > 0, newest=1)[:, -1]
         item = best_new(state @ table.weight[1:-1].T, backwards)
         backwards = torch.cat([backwards, item[:, None]], 1)
     return backwards[:, rows.shape[1] :].flip(1)

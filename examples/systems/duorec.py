@@ -33,7 +33,7 @@ class DuoRec(NextItem):
 
     def __init__(self, data: Dataset, settings: Settings) -> None:
         super().__init__(data, settings)
-        self.same_target = SameTarget(*training_pairs(data, settings.max_length))
+        self.same_target = SameTarget(*training_pairs(data, settings.max_length, prefixes=settings.prefixes))
         self.weight = settings.contrast
         self.info_nce = sa.InfoNCELoss(temperature=settings.temperature)
 
@@ -41,17 +41,17 @@ class DuoRec(NextItem):
         self, encoder: Encoder, batch: Batch, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
         vectors, valid = encoder.item_embedding(batch.items), batch.items > 0
-        hidden = encoder(vectors, valid)
-        again = encoder(vectors, valid)  # another dropout
+        steps = batch.target.shape[1]  # all, or the newest slot of a prefix
+        hidden = encoder(vectors, valid, newest=steps)
+        again = encoder(vectors, valid, newest=steps)  # another dropout
         losses = {"rec": self.score(encoder, hidden, batch, generator)}
 
         luck = torch.rand(len(batch.items), 2, device=valid.device, generator=batch.own_draws(generator))
-        slots = batch.items.shape[1]
         back = (
             luck[:, 0] * (batch.target > 0).sum(1)
         ).long()  # how far the prefix ends before the newest slot
         rows = torch.arange(len(back), device=back.device)
-        one, two = hidden[rows, slots - 1 - back], again[rows, slots - 1 - back]
+        one, two = hidden[rows, steps - 1 - back], again[rows, steps - 1 - back]
         partner = last_states(encoder, self.same_target.sample(batch.rows, back, luck[:, 1]))
         return losses | {
             "dropout": self.weight * self.info_nce(one, None, two),
@@ -64,7 +64,7 @@ class SameTarget(nn.Module):
 
     Args:
         items: (rows, slots) left-padded training inputs.
-        target: (rows, slots) the item after each slot, 0 where none is asked for.
+        target: (rows, slots), or of the newest slots only, the item after each slot, 0 where none is asked for.
     """
 
     items: Tensor
@@ -97,13 +97,13 @@ class SameTarget(nn.Module):
         Returns:
             (B,) rows and (B,) slots.
         """
-        slots = self.items.shape[1]
-        own = rows * slots + slots - 1 - back
+        steps = self.target.shape[1]
+        own = rows * steps + steps - 1 - back
         item = self.target.flatten()[own]
         count, first = self.count[item], self.first[item]
         step = 1 + (luck * (count - 1)).long()  # from the own place to another, around
         found = self.order[first + (self.place[own] - first + step) % count]
-        return found // slots, found % slots
+        return found // steps, self.items.shape[1] - steps + found % steps
 
     def sample(self, rows: Tensor, back: Tensor, luck: Tensor) -> Tensor:
         """The ids (B, longest) of such prefixes, left-padded; arguments as of :meth:`partner`."""
