@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ class Average(nn.Module):
     def __init__(self, encoder: Encoder, decay: float) -> None:
         super().__init__()
         self.decay = decay
-        self.encoder = cast(Encoder, copy.deepcopy(encoder).requires_grad_(False))
+        self.encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
