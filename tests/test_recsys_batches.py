@@ -1,9 +1,11 @@
 """Batches: every row once, aligned with its targets, hardly any padding, the same for the same seed."""
 
+import dataclasses
+
 import torch
 
 from recsys.batches import HeldBatches, TrainBatches
-from recsys.datasets import Dataset, held_out, training_pairs
+from recsys.datasets import Dataset, held_out, training_pairs, training_times
 from recsys.next_item import expected_targets
 from recsys.settings import Settings
 from recsys.shop import generate
@@ -40,6 +42,25 @@ def test_every_row_once_with_its_targets():
         torch.equal(items[batch.rows, -batch.items.shape[1] :], batch.items)
         for batch in TrainBatches(items, target, 64, seed=3)
     )
+
+
+def test_every_prefix_is_a_row():
+    data = Dataset("tiny", [[1, 2, 3, 4, 5, 6], [6, 5, 4]], 6, ["a", "b"], list("uvwxyz"))
+    data = dataclasses.replace(data, times=[[10.0, 11, 12, 13, 14, 15], [1.0, 2, 3]])
+    items, target = training_pairs(data, 2, prefixes=True)
+    assert items.tolist() == [[0, 1], [1, 2], [2, 3]] and target.tolist() == [[2], [3], [4]]
+    times = training_times(data, 2, prefixes=True)
+    assert times is not None and times.tolist() == [[0, 10], [10, 11], [11, 12]]
+    settings = Settings(batch_size=2, prefixes=True)
+    assert expected_targets(data, settings) == 3 / 2
+
+
+def test_prefixes_and_whole_rows_have_the_same_targets():
+    items, target = training_pairs(SHOP, 50)
+    prefixes, after = training_pairs(SHOP, 50, prefixes=True)
+    assert sorted(after.flatten().tolist()) == sorted(target[target > 0].tolist())
+    batch = next(iter(TrainBatches(prefixes, after, 64, seed=3)))
+    assert batch.target.shape == (64, 1) and torch.equal(after[batch.rows], batch.target)
 
 
 def test_batches_are_trimmed_and_of_like_length():

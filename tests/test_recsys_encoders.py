@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from recsys.average import Average
 from recsys.encoders import ENCODERS, item_table
 
 LENGTHS = (1, 2, 5, 7, 3)
@@ -60,6 +61,41 @@ def test_padding_is_not_seen(encoder):
     torch.testing.assert_close(
         states(encoder, items, noisy)[items > 0], states(encoder, items, vectors)[items > 0]
     )
+
+
+@pytest.mark.parametrize("newest", [1, 3, 7, 20])
+def test_the_newest_states_are_those_of_the_whole_row(encoder, newest):
+    items = batch(7)
+    vectors = encoder.item_embedding(items).detach().requires_grad_()
+    found = encoder(vectors, items > 0, newest=newest)
+    wanted = states(encoder, items, vectors)[:, -newest:]
+    direction, slopes = torch.linspace(-1, 1, 8), []
+    for hidden in (found, wanted):
+        torch.testing.assert_close(hidden, wanted)
+        slopes += torch.autograd.grad((hidden[:, -1] @ direction).sum(), vectors)
+    torch.testing.assert_close(slopes[0], slopes[1])
+
+
+def test_the_average_is_of_all_weights_so_far(encoder):
+    average = Average(encoder, decay=0.5)
+    first, second, third = (torch.full((8,), value) for value in (1.0, 5.0, 7.0))
+    name, weight = next(iter(encoder.named_parameters()))
+    mean = average.encoder.get_parameter(name)
+    with torch.no_grad():
+        before = mean.clone()
+        weight.copy_(first.expand_as(weight))
+        average.update(encoder)  # decay 2 / 11, then 3 / 12, then 4 / 13
+        torch.testing.assert_close(mean, 2 / 11 * before + 9 / 11 * weight)
+        one = mean.clone()
+        weight.copy_(second.expand_as(weight))
+        average.update(encoder)
+        torch.testing.assert_close(mean, 0.25 * one + 0.75 * weight)
+        average.steps.fill_(1000)
+        two = mean.clone()
+        weight.copy_(third.expand_as(weight))
+        average.update(encoder)
+        torch.testing.assert_close(mean, 0.5 * two + 0.5 * weight)
+    assert not any(weight.requires_grad for weight in average.parameters())
 
 
 def test_gradients_are_finite_in_training(encoder):

@@ -104,8 +104,10 @@ GRU = ["--encoder", "gru4rec", "--layers", "1"]
         ["sasrec-sce"],
         ["basrec", *GRU, "--views", "1", "--mixes", "1+1", "--lr", "0.01", "--batch-size", "32"],
         ["rmhsaocl", *GRU],
+        ["rmhsaocl", "--prefixes", "--average", "0.99", "--mixes", "1+1"],
+        pytest.param(["duorec", "--prefixes"], marks=pytest.mark.slow),
     ],
-    ids=lambda options: options[0],
+    ids=lambda options: " ".join(options[:2]),
 )
 def test_other_losses_and_another_encoder(options, popularity, tmp_path):
     job("--system", options[0], "--out", tmp_path / "run", *SHORT, *options[1:])
