@@ -1,18 +1,21 @@
 """What an encoder must not do: look ahead, see padding, or notice that a batch was trimmed."""
 
+import copy
+
 import pytest
 import torch
 
 from recsys.average import Average
-from recsys.encoders import ENCODERS, item_table
+from recsys.encoders import ENCODERS, Cosine, SASRec, item_table
 
 LENGTHS = (1, 2, 5, 7, 3)
 
 
-@pytest.fixture(params=sorted(ENCODERS))
+@pytest.fixture(params=[*sorted(ENCODERS), "cosine"])
 def encoder(request):
     torch.manual_seed(0)
-    return ENCODERS[request.param](num_items=31, dim=8, layers=2, heads=2, length=11).eval()
+    plain = ENCODERS.get(request.param, SASRec)(num_items=31, dim=8, layers=2, heads=2, length=11)
+    return (Cosine(plain, 0.1) if request.param == "cosine" else plain).eval()
 
 
 def batch(slots):
@@ -102,6 +105,18 @@ def test_gradients_are_finite_in_training(encoder):
     items = batch(11)
     states(encoder.train(), items)[items > 0].square().sum().backward()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in encoder.parameters())
+
+
+def test_scores_are_cosines_over_the_temperature():
+    torch.manual_seed(0)
+    plain = SASRec(num_items=31, dim=8, layers=1, heads=2, length=7).eval()
+    encoder, items = Cosine(copy.deepcopy(plain), 0.2), batch(7)
+    scores = states(encoder, items)[:, -1] @ encoder.item_embedding.weight.T
+    directions = torch.nn.functional.normalize(plain.item_embedding.weight, dim=-1)
+    hidden = plain(directions[items], items > 0)[:, -1]
+    wanted = torch.cosine_similarity(hidden[:, None], plain.item_embedding.weight[None], dim=-1) / 0.2
+    torch.testing.assert_close(scores, wanted)
+    assert scores[:, 0].eq(0).all()  # padding has no direction
 
 
 def test_table_has_rows_for_padding_and_mask():

@@ -104,7 +104,7 @@ GRU = ["--encoder", "gru4rec", "--layers", "1"]
         ["sasrec-sce"],
         ["basrec", *GRU, "--views", "1", "--mixes", "1+1", "--lr", "0.01", "--batch-size", "32"],
         ["rmhsaocl", *GRU],
-        ["rmhsaocl", "--prefixes", "--average", "0.99", "--mixes", "1+1"],
+        ["rmhsaocl", "--prefixes", "--average", "0.99", "--cosine", "0.1", "--mixes", "1+1"],
         pytest.param(["duorec", "--prefixes"], marks=pytest.mark.slow),
     ],
     ids=lambda options: " ".join(options[:2]),

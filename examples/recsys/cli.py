@@ -79,6 +79,9 @@ def parser() -> Parser:
     for name in ("dim", "layers", "heads", "max_length"):
         enc.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"default {getattr(defaults, name)}")
     enc.add_argument("--dropout", type=float, help=f"default {defaults.dropout}")
+    enc.add_argument(
+        "--cosine", type=float, help="score by the cosine over this temperature, instead of by the product"
+    )
     loop = p.add_argument_group("loop")
     loop.add_argument("--epochs", type=int, help=f"at most (default {defaults.epochs})")
     loop.add_argument(

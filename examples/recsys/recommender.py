@@ -14,7 +14,7 @@ from recsys import ranks
 from recsys.average import Average
 from recsys.batches import Batch, HeldBatches, TrainBatches
 from recsys.datasets import Dataset, Held, held_out, training_pairs, training_times
-from recsys.encoders import ENCODERS, Encoder
+from recsys.encoders import ENCODERS, Cosine, Encoder
 from recsys.evaluation import metrics
 from recsys.evaluation import ranks as rank_targets
 from recsys.next_item import NextItem
@@ -142,6 +142,7 @@ def rank_users(encoder: Encoder, held: Held, device: torch.device | str = "cpu")
 
 
 def build_encoder(data: Dataset, settings: Settings) -> Encoder:
-    return ENCODERS[settings.encoder](
+    encoder = ENCODERS[settings.encoder](
         data.num_items, settings.dim, settings.layers, settings.heads, settings.max_length, settings.dropout
     )
+    return Cosine(encoder, settings.cosine) if settings.cosine else encoder

@@ -58,6 +58,7 @@ class Settings:
     heads: int = 2
     max_length: int = 50
     dropout: float = 0.5
+    cosine: float = 0.0  # temperature of scores that are cosines; 0 = products
     # the loop
     prefixes: bool = False  # a row of its own for every target, instead of a target at every slot
     average: float = 0.0  # decay of the running average of the weights that is tested; 0 = no average
@@ -240,6 +241,8 @@ def check(settings: Settings) -> Settings:
         raise UsageError(
             f"expected --temperature above 0 and finite, got temperature={settings.temperature:g}"
         )
+    if not 0 <= settings.cosine < math.inf:
+        raise UsageError(f"expected --cosine of at least 0 and finite, got cosine={settings.cosine:g}")
     if not 0 < settings.lr < math.inf:
         raise UsageError(f"expected --lr above 0 and finite, got lr={settings.lr:g}")
     if not 0 <= settings.dropout < 1:
