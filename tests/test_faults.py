@@ -31,6 +31,8 @@ OPTIONS = [
 def start(*words: object, before: str = "") -> subprocess.Popen[str]:
     """The main job in a process of its own; ``before`` is run there first."""
     code = (
+        # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"{before}\nimport sys; sys.path.insert(0, {str(ROOT / 'examples')!r}); sys.path.insert(0, {str(ROOT)!r})\n"
         "from recsys import machine; machine.matmul_rate = lambda: 1.0\n"
         "from rmhsaocl_full import HybridAugmentation; from recsys.cli import run; from systems import SYSTEMS\n"
