@@ -1,0 +1,91 @@
+"""What rows without padding save: every operator and policy on packed rows against the same draw on the padded batch.
+
+    python benchmarks/packed.py --data PATH/Beauty.txt              # the lengths of a real data set
+    python benchmarks/packed.py                                     # rows of 1..50 items, as many of each length
+
+The two are timed in turn, and the ratio is of medians of one run. Packed rows know their groups, as they do when a
+data loader's worker has made them; what grouping takes is timed by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from common import machine, medians, write_results
+from operators import ITEMS, build, file_rows, uniform_rows
+from torch import Tensor
+
+import seqaug as sa
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=4096)
+    parser.add_argument("--slots", type=int, default=50)
+    parser.add_argument("--data", type=Path, help="take the rows from this text file")
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="operators by name, as in the table")
+    parser.add_argument("--out", default="packed", help="name of the JSON in benchmarks/results/")
+    args = parser.parse_args()
+    random.seed(0)
+    torch.manual_seed(0)
+    device = torch.device(args.device)
+
+    rows = file_rows(args.data, args.rows) if args.data else uniform_rows(args.rows, args.slots)
+    rows = [row[-args.slots :] for row in rows]
+    items = sa.pad_sequences(rows, length=args.slots).to(device)
+    packed = sa.pack(rows, length=args.slots)
+    known = len(packed.groups)
+    packed = packed.to(device)
+    times = torch.rand(items.shape, device=device).cumsum(1)
+    packed_times = times[items > 0]
+    similar = torch.randint(1, ITEMS + 1, (ITEMS + 2, 10), device=device)
+
+    def group() -> object:
+        return sa.Packed(packed.values, packed.offsets, packed.length).groups
+
+    grouping = medians({"groups": group}, repeats=args.repeats, device=device)["groups"]
+    filled = len(packed.values) / items.numel()
+    print(f"{args.rows:,} rows x {args.slots} slots, {filled:.0%} of them filled, on {device}")
+    print(f"{known} groups of like length, found in {grouping * 1e3:.2f} ms")
+    print(f"{'':24}{'padded':>9}{'packed':>10}{'x faster':>10}")
+    found = []
+    for name, operator in build(0.2, 0.7, similar).items():
+        if args.only and name not in args.only:
+            continue
+        operator = operator.to(device)
+
+        def padded(operator: sa.Augmentation = operator) -> Tensor:
+            return operator(items, timestamps=times)
+
+        def unpadded(operator: sa.Augmentation = operator) -> sa.Packed:
+            return operator(packed, timestamps=packed_times)
+
+        calls: dict[str, Callable[[], object]] = {"padded": padded, "packed": unpadded}
+        seconds = medians(calls, repeats=args.repeats, device=device)
+        faster = seconds["padded"] / seconds["packed"]
+        found.append({"operator": name, "seconds": seconds, "faster": faster})
+        print(
+            f"{name:24}{seconds['padded'] * 1e3:7.2f}ms{seconds['packed'] * 1e3:8.2f}ms{faster:10.1f}",
+            flush=True,
+        )
+    setting = {
+        "rows": args.rows,
+        "slots": args.slots,
+        "items": len(packed.values),
+        "data": args.data and args.data.stem,
+        "groups": known,
+        "grouping_seconds": grouping,
+    }
+    write_results(args.out, {"setting": setting, "machine": machine(device), "results": found})
+
+
+if __name__ == "__main__":
+    main()
