@@ -1,17 +1,24 @@
-"""Swing: items are alike that several users share who share little else. Sparse throughout."""
+"""Swing: items are alike that several users share who share little else. Sparse throughout, a block of users at a time."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from seqaug._pair_sums import PairSums
+
 _PAIRS_AT_ONCE = 1 << 22  # shared items of user pairs held at a time: some 100 bytes each
+_MIX = 0x9E3779B97F4A7C15 - 2**64  # odd; the upper bits of a product with it are spread over all counters
 
 
-def swing_scores(user: Tensor, item: Tensor, num_items: int, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
+def swing_scores(
+    user: Tensor, item: Tensor, num_items: int, alpha: float
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """s(i, j) = sum over pairs of users u, v that both have i and j of w_u w_v / (alpha + \\|I_u and I_v\\|), w_u = 1 / sqrt(\\|I_u\\|).
 
-    Time grows with the pairs of users that share an item, memory with the pairs of items that two users share.
+    Time grows with the pairs of users that share an item, memory with the pairs of items that two users share, 16 to 32 bytes each.
 
     Args:
         user: (N,) int64, ascending.
@@ -20,7 +27,8 @@ def swing_scores(user: Tensor, item: Tensor, num_items: int, alpha: float) -> tu
         alpha: at least 0; how little a large overlap counts.
 
     Returns:
-        left (P,), right (P,) int64 and score (P,) float64, ordered by left and right; every pair in both directions.
+        left (P,), right (P,) int64 and score (P,) float64 for one block of left items, ordered by left and right; over all blocks every
+        pair in both directions.
     """
     size = torch.bincount(user)
     weight = size.double().clamp(min=1).rsqrt()
@@ -28,12 +36,11 @@ def swing_scores(user: Tensor, item: Tensor, num_items: int, alpha: float) -> tu
     by_item = torch.argsort(item, stable=True)
     others = user[by_item]
     place = torch.empty_like(by_item).scatter_(0, by_item, torch.arange(len(by_item)))
-    group_end = torch.bincount(item, minlength=num_items + 1).cumsum(0)[item]
-    partners = group_end - 1 - place
+    per_item = torch.bincount(item, minlength=num_items + 1)
+    partners = per_item.cumsum(0)[item] - 1 - place
     upto = partners.cumsum(0)
-    keys = torch.zeros(0, dtype=torch.int64)
-    scores = torch.zeros(0, dtype=torch.float64)
     last_of_user = size.cumsum(0)
+    sums = PairSums(per_item)
     first = 0
     while first < len(size):  # blocks of users
         begin = int(last_of_user[first] - size[first])
@@ -42,18 +49,13 @@ def swing_scores(user: Tensor, item: Tensor, num_items: int, alpha: float) -> tu
         own = slice(begin, int(last_of_user[stop - 1]))
         count = partners[own]
         one = torch.repeat_interleave(user[own], count)
-        shared = torch.repeat_interleave(item[own], count)
         at = torch.repeat_interleave(place[own] + 1, count) + _within(count)
-        key, value = _pair_scores(one, others[at], shared, len(size), weight, num_items, alpha)
-        keys, inverse = torch.unique(torch.cat([keys, key]), return_inverse=True)
-        scores = torch.zeros(len(keys), dtype=torch.float64).scatter_add_(
-            0, inverse, torch.cat([scores, value])
-        )
+        pair = one * len(size) + others[at]
+        again = _may_repeat(pair)
+        shared = torch.repeat_interleave(item[own], count)[again]
+        sums.add(*_pair_scores(pair[again], shared, len(size), weight, alpha))
         first = stop
-    left, right = keys // (num_items + 2), keys % (num_items + 2)
-    both = torch.cat([left, right]), torch.cat([right, left])
-    order = torch.argsort(both[0] * (num_items + 2) + both[1])
-    return both[0][order], both[1][order], scores.repeat(2)[order]
+    return sums.both_ways()
 
 
 def _within(count: Tensor) -> Tensor:
@@ -61,11 +63,21 @@ def _within(count: Tensor) -> Tensor:
     return torch.arange(int(count.sum())) - torch.repeat_interleave(count.cumsum(0) - count, count)
 
 
+def _may_repeat(key: Tensor) -> Tensor:
+    """The places of all keys that stand there more than once, and of a few others: counting by hash, to sort only these.
+
+    Most pairs of users share one item, and add nothing.
+    """
+    bits = len(key).bit_length() + 1
+    counter = (key * _MIX >> (64 - bits)) & ((1 << bits) - 1)
+    return (torch.bincount(counter)[counter] > 1).nonzero().squeeze(1)
+
+
 def _pair_scores(
-    one: Tensor, other: Tensor, shared: Tensor, users: int, weight: Tensor, num_items: int, alpha: float
-) -> tuple[Tensor, Tensor]:
-    """What pairs of users, given once for each item they share, add to pairs of items i < j: keys i * (V + 2) + j, and values."""
-    pair, order = torch.sort(one * users + other, stable=True)  # items stay ascending within a pair
+    pair: Tensor, shared: Tensor, users: int, weight: Tensor, alpha: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What pairs of users, given once for each item they share, add to pairs of items i < j: both items, and values."""
+    pair, order = torch.sort(pair, stable=True)  # items stay ascending within a pair
     shared = shared[order]
     pair, overlap = torch.unique_consecutive(pair, return_counts=True)
     value = weight[pair // users] * weight[pair % users] / (alpha + overlap)
@@ -74,5 +86,4 @@ def _pair_scores(
     value = torch.repeat_interleave(torch.repeat_interleave(value, overlap), behind)
     left = torch.repeat_interleave(shared, behind)
     right = shared[torch.repeat_interleave(torch.arange(len(shared)), behind) + 1 + _within(behind)]
-    key, inverse = torch.unique(left * (num_items + 2) + right, return_inverse=True)
-    return key, torch.zeros(len(key), dtype=torch.float64).scatter_add_(0, inverse, value)
+    return left, right, value

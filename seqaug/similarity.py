@@ -80,7 +80,8 @@ class ItemSimilarity:
         scores = torch.full((num_items + 2, k), -torch.inf)
         if method == "swing":
             user = torch.unique_consecutive(user, return_inverse=True)[1]  # numbered without gaps
-            _keep_nearest(*swing_scores(user, item, num_items, float(alpha)), neighbours, scores)
+            for left, right, total in swing_scores(user, item, num_items, float(alpha)):
+                _keep_nearest(left, right, total, neighbours, scores)
             return cls(neighbours, scores)
         per_user = torch.bincount(user)
         per_item = torch.bincount(item, minlength=num_items + 2)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import seqaug as sa
 from seqaug import _cooccurrence
+from seqaug import _pair_sums as pair_sums
 from seqaug import _swing as swing
 from seqaug import similarity as module
 
@@ -85,6 +86,7 @@ def test_blocks_of_items_change_nothing(method: str, rows: list[list[int]], at_o
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_PAIRS_AT_ONCE", at_once)
         patch.setattr(swing, "_PAIRS_AT_ONCE", at_once)
+        patch.setattr(pair_sums, "_WAITING", at_once)
         similarity = sa.ItemSimilarity.from_sequences(rows, V, method=method, k=3)
     assert_table(similarity, plain(rows, method), 3, V + 2)
 
