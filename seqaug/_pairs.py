@@ -43,11 +43,12 @@ def all_pairs(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         right: (B, N).
 
     Returns:
-        Two views (B, M, N).
+        Two views (B, N, M). What is counted for each of the left is a sum over the middle axis: neighbours in memory are then
+        counted side by side in one vector, and none has to be added up across.
     """
     (rows, wide), short = left.shape, right.shape[1]
     # as_strided, not a new axis: a view of memory, which must be written first. The compiler would otherwise make each number
     # again for every pair.
-    one = left.contiguous().as_strided((rows, wide, short), (wide, 1, 0))
-    other = right.contiguous().as_strided((rows, wide, short), (short, 0, 1))
+    one = left.contiguous().as_strided((rows, short, wide), (wide, 0, 1))
+    other = right.contiguous().as_strided((rows, short, wide), (short, 1, 0))
     return one, other

@@ -83,14 +83,14 @@ def _compared_excluding(u: Tensor, num_items: int, excluded: Tensor) -> tuple[Te
     key = float_bits(excluded)
     one, other = all_pairs(key, key)
     slot = torch.arange(excluded.shape[1], device=excluded.device)
-    earlier = slot < rearrange(slot, "m -> m 1")
-    repeated = ((one == other).float() * earlier.float()).sum(2)
+    earlier = rearrange(slot, "n -> n 1") < slot  # (others, ids)
+    repeated = ((one == other).float() * earlier.float()).sum(1)
     first = (repeated == 0) & (excluded <= num_items)  # (rows, excluded): each distinct id once
     counted = torch.where(first, key, torch.inf)
     one, other = all_pairs(key, counted)
-    allowed_below = excluded - 1 - (other < one).float().sum(2).long()
+    allowed_below = excluded - 1 - (other < one).float().sum(1).long()
     remaining = num_items - first.sum(1)
     rank = _rank_among(u, num_items, remaining)
     one, other = all_pairs(float_bits(rank), torch.where(first, float_bits(allowed_below), torch.inf))
-    skipped = (other <= one).float().sum(2).long() * (rearrange(remaining, "b -> b 1") > 0)
+    skipped = (other <= one).float().sum(1).long() * (rearrange(remaining, "b -> b 1") > 0)
     return rank + 1 + skipped, remaining

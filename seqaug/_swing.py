@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqaug._pair_sums import PairSums
 
-_PAIRS_AT_ONCE = 1 << 22  # shared items of user pairs held at a time: some 100 bytes each
+_PAIRS_AT_ONCE = 1 << 20  # shared items of user pairs held at a time: some 100 bytes each
 _MIX = 0x9E3779B97F4A7C15 - 2**64  # odd; the upper bits of a product with it are spread over all counters
 
 
@@ -18,7 +18,7 @@ def swing_scores(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """s(i, j) = sum over pairs of users u, v that both have i and j of w_u w_v / (alpha + \\|I_u and I_v\\|), w_u = 1 / sqrt(\\|I_u\\|).
 
-    Time grows with the pairs of users that share an item, memory with the pairs of items that two users share, 16 to 32 bytes each.
+    Time grows with the pairs of users that share an item, memory with the pairs of items that two users share, 16 bytes each.
 
     Args:
         user: (N,) int64, ascending.

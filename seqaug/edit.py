@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from seqaug._checks import check_items
+from seqaug.slots import choose
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ class Edit:
         check_items(items)
         self._check_aligned(items)
         read = items.gather(1, self.source.clamp(min=0))
-        read = torch.where(self.replaced >= 0, self.replaced.to(items.dtype), read)
+        read = choose(self.replaced >= 0, self.replaced.to(items.dtype), read, items.dtype)
         return torch.where(self.valid, read, self.pad_id)
 
     def align(self, x: Tensor, fill: float | int | bool = 0) -> Tensor:
@@ -113,7 +114,8 @@ class Edit:
             )
         slot = other.source.clamp(min=0)
         source = torch.where(other.valid, self.source.gather(1, slot), -1)
-        replaced = torch.where(other.replaced >= 0, other.replaced, self.replaced.gather(1, slot))
+        kept = self.replaced.gather(1, slot)
+        replaced = choose(other.replaced >= 0, other.replaced.to(kept.dtype), kept, kept.dtype)
         replaced = torch.where(source >= 0, replaced, -1)
         return Edit(source, replaced, (self.rate + other.rate) / 2, self.pad_id)
 

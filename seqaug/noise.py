@@ -11,11 +11,13 @@ from torch import Tensor
 from seqaug._checks import Side
 from seqaug._pairs import all_pairs, written
 from seqaug._random import integers, uniform
+from seqaug.slots import place
 
 _BITS = 31  # the low ones of a key, that choose a neighbour; its 30 highest decide the order
 _LEAST = (
     1 << 23
 )  # from here on the bits of an int32, read as a float32, are an ordinary number in the same order
+_BEHIND = (1 << 30) + (1 << 24)  # above every key that orders slots
 _COMPARED = 256  # slots up to which compiled code finds ranks by comparing all pairs, rather than by sorting
 _STEP = 0x9E3779B97F4A7C15 - 2**64  # odd, so that the multiples of it visit every 64-bit number
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
@@ -44,24 +46,32 @@ class Noise:
         self.seeds = seeds
         self.distance = distance
         self.priority = priority
-        self._keys: Tensor | None = None
+        self._scrambled: Tensor | None = None
+        self._order_keys: Tensor | None = None
         self._order: Tensor | None = None
         self._slot_bits = 10 if distance.shape[0] <= 1024 else 20
 
     @property
     def keys(self) -> Tensor:
         """(B, L) int64 in [0, 2**63), uniform; their order and their low bits are two independent draws."""
-        if self._keys is None:
-            self._keys = mixed_bits((rearrange(self.seeds, "b -> b 1") + self.distance) * _STEP)
-        return self._keys
+        x = self._half_mixed()
+        return (x ^ ((x >> 31) & (2**33 - 1))) & (2**63 - 1)
+
+    def _half_mixed(self) -> Tensor:
+        """The keys but for the last step, which leaves their upper half as it is."""
+        if self._scrambled is None:
+            self._scrambled = scrambled(rearrange(self.seeds * _STEP, "b -> b 1") + self.distance * _STEP)
+        return self._scrambled
 
     @property
     def order_keys(self) -> Tensor:
         """(B, L) int32, distinct within a row; the smallest comes first. As float32 numbers of these bits they have the same order."""
-        low = self._slot_bits
-        # The lowest bits are the slot's own, so that no two slots of a row are equal: 20 random ones stand above them.
-        random = (self.keys >> (33 + low)) << low
-        return (random + self.distance + _LEAST).to(torch.int32)
+        if self._order_keys is None:
+            low = self._slot_bits
+            # The lowest bits are the slot's own, so that no two slots of a row are equal: 20 random ones stand above them.
+            random = (self._half_mixed() >> 33).to(torch.int32) & (((1 << (30 - low)) - 1) << low)
+            self._order_keys = random + (self.distance + _LEAST).to(torch.int32)
+        return self._order_keys
 
     @property
     def order(self) -> Tensor:
@@ -82,15 +92,6 @@ class Noise:
         Returns:
             (B, L) int64; 0, 1, ... for the slots among them, anything elsewhere.
         """
-        # A sort is what an operator mostly waits for. Compiled, all pairs of a row are compared in less time than it takes to
-        # sort; uncompiled they would have to be written to memory first.
-        if torch.compiler.is_compiling() and among.shape[1] <= _COMPARED:
-            keys: list[Tensor] = []
-            if self.priority is not None:
-                priority = written(self.priority)
-                keys = [priority] if priority.dtype == torch.float32 else [*split_float64(priority)]
-            keys.append(self.order_keys.view(torch.float32))
-            return count_smaller([torch.where(among, key, torch.inf) for key in keys]).long()
         in_order = among.gather(1, self.order)
         return torch.zeros_like(self.order).scatter(1, self.order, in_order.cumsum(1) - 1)
 
@@ -104,19 +105,56 @@ class Noise:
         Returns:
             (B, L) bool.
         """
-        return among & (self.ranks(among) < count[:, None])
+        # A sort is what an operator mostly waits for. Compiled, all pairs of a row are compared in less time than it takes to
+        # sort; uncompiled they would have to be written to memory first.
+        first = first_by_pairs if self._by_pairs else first_by_sorting
+        return first(self._ordering(), count, among)
+
+    def shuffled(self, inside: Tensor, begin: Tensor) -> Tensor:
+        """The slots of one window of each row in the order drawn, whatever the priority.
+
+        Args:
+            inside: (B, L) bool; one contiguous run of each row.
+            begin: (B,) int64; its first slot.
+
+        Returns:
+            (B, L) int64; the slot read by each slot, itself outside the window.
+        """
+        slot = torch.arange(inside.shape[1], device=inside.device)
+        if self._by_pairs:
+            keys = torch.where(inside, self.order_keys.view(torch.float32), torch.inf)
+            moved = place(slot.expand(inside.shape), begin[:, None] + count_smaller(keys).long(), inside)
+            return torch.where(inside, moved, slot)
+        # What stands before the window sorts before it, and what stands behind it behind.
+        beyond = torch.where(slot < begin[:, None], slot, slot + _BEHIND).to(torch.int32)
+        return torch.where(inside, self.order_keys, beyond).argsort(1)
+
+    @property
+    def _by_pairs(self) -> bool:
+        return torch.compiler.is_compiling() and self.distance.shape[0] <= _COMPARED
+
+    def _ordering(self) -> list[Tensor]:
+        """What orders the slots: (B, L) each; the first decides, the next one among equal ones, and so on."""
+        if self.priority is None:
+            return [self.order_keys]
+        if (
+            self.priority.dtype == torch.float32 and not self._by_pairs
+        ):  # both in one number: one sort in place of two
+            return [(ordered_bits(self.priority).long() << 32) + self.order_keys]
+        return [self.priority, self.order_keys]
 
     def by(self, priority: Tensor) -> Noise:
         """The same noise with the slots ordered by ``priority``, smallest first, and as drawn among equal ones."""
         noise = Noise(self.rate, self.start, self.seeds, self.distance, priority)
-        noise._keys = self._keys
+        noise._scrambled, noise._order_keys = self._scrambled, self._order_keys
         noise._slot_bits = self._slot_bits
         return noise
 
     @property
     def bits(self) -> Tensor:
         """(B, L) int64 in [0, 2**31), uniform and independent of the order."""
-        return self.keys & ((1 << _BITS) - 1)
+        x = self._half_mixed()
+        return (x ^ (x >> 31)) & ((1 << _BITS) - 1)
 
     def of_rows(self, rows: Tensor, slots: slice) -> Noise:
         """The noise of some rows in a narrower batch, in the order of the keys; see :func:`noise_of_rows`."""
@@ -161,6 +199,12 @@ def draw_noise(items: Tensor, side: Side = "left", generator: torch.Generator | 
     return Noise(rate, start, seeds, slots - 1 - slot if side == "left" else slot)
 
 
+def ordered_bits(x: Tensor) -> Tensor:
+    """int32 numbers, equal and ordered as the float32 ones are, of which none is NaN."""
+    bits = (x + 0.0).view(torch.int32)  # of the two zeros one
+    return bits ^ ((bits >> 31) & (2**31 - 1))
+
+
 def split_float64(x: Tensor) -> tuple[Tensor, Tensor]:
     """Two float32 tensors whose pairs are ordered as the numbers are, to 48 bits: whole numbers below 2**48 exactly."""
     high = x.float()
@@ -168,25 +212,62 @@ def split_float64(x: Tensor) -> tuple[Tensor, Tensor]:
     return high, low.float()
 
 
-def count_smaller(keys: list[Tensor]) -> Tensor:
+def count_smaller(key: Tensor) -> Tensor:
     """How many others of its row are smaller than each slot; for compiled code.
 
     Args:
-        keys: (B, L) float32 each, whose comparisons compilers turn into vector instructions; the first decides, the next one
-            among equal ones, and so on.
+        key: (B, L) float32, whose comparisons compilers turn into vector instructions.
 
     Returns:
         (B, L) float32, whole numbers.
     """
-    smaller: Tensor | None = None
-    for key in reversed(keys):
-        one, other = all_pairs(key, key)
-        # Sums and products of 0 and 1 in place of `or` and `and`, which compilers do not turn into vector instructions.
-        first = (other < one).float()
-        smaller = first if smaller is None else first + (other == one).float() * smaller
-    if smaller is None:
-        raise ValueError("count_smaller needs at least one key")
-    return smaller.sum(2)
+    one, other = all_pairs(key, key)
+    return (other < one).float().sum(1)
+
+
+def first_by_pairs(keys: list[Tensor], count: Tensor, among: Tensor) -> Tensor:
+    """The first slots of each row, by all pairs; for compiled code. See :meth:`Noise.first`.
+
+    Args:
+        keys: (B, L); the first orders the slots, the next one those that are equal by it, and so on.
+        count: (B,) int64.
+        among: (B, L) bool.
+
+    Returns:
+        (B, L) bool.
+    """
+    floats: list[Tensor] = []
+    for key in keys:
+        if key.dtype == torch.float64:
+            floats += split_float64(written(key))
+        else:
+            floats.append(written(key) if key.dtype == torch.float32 else key.view(torch.float32))
+    chosen = torch.zeros_like(among)
+    for key in floats[:-1]:
+        rank = count_smaller(torch.where(among, key, torch.inf))
+        # Of what this key decides, all slots below the last one are in; those equal to it are left to the next key.
+        last = torch.where(among & (rank < count[:, None]), key, -torch.inf).amax(1, keepdim=True)
+        below = among & (key < last)
+        chosen, among = chosen | below, among & (key == last)
+        count = count - below.sum(1)
+    rank = count_smaller(torch.where(among, floats[-1], torch.inf))
+    return chosen | (among & (rank < count[:, None]))
+
+
+def first_by_sorting(keys: list[Tensor], count: Tensor, among: Tensor) -> Tensor:
+    """The same from one sort per key."""
+    chosen = torch.zeros_like(among)
+    for number, key in enumerate(keys, start=1):
+        never = torch.inf if key.is_floating_point() else torch.iinfo(key.dtype).max
+        sought = torch.where(among, key, never)
+        last = sought.sort(1).values.gather(1, rearrange((count - 1).clamp(min=0), "b -> b 1"))
+        some = rearrange(count > 0, "b -> b 1")
+        if number == len(keys):  # no two slots are equal by the last key
+            return chosen | ((sought <= last) & among & some)
+        below = (key < last) & among & some
+        chosen, among = chosen | below, (key == last) & among & some
+        count = count - below.sum(1)
+    return chosen
 
 
 def noise_of_rows(noise: Any, rows: Tensor, slots: slice) -> Any:
@@ -220,21 +301,23 @@ def noise_of_rows(noise: Any, rows: Tensor, slots: slice) -> Any:
     return noise.of_rows(rows, slots)
 
 
-def mixed_bits(x: Tensor) -> Tensor:
-    """Scramble 64-bit numbers, so that neighbouring ones have nothing in common, and drop the sign.
+def scrambled(x: Tensor) -> Tensor:
+    """Scramble 64-bit numbers, so that neighbouring ones have nothing in common in their upper half.
 
     Args:
-        x: int64 of any shape.
+        x: int64 of any shape; written over.
 
     Returns:
-        int64 in [0, 2**63) of the same shape.
+        int64 of the same shape.
 
-    Source: Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014, figure 16 (the variant MIX13).
+    Source: Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014, figure 16 (the variant MIX13), all but
+    the last of its steps.
     """
     # Shifts of int64 carry the sign along: the masks cut it off again. Products wrap around, as they should.
-    x = (x ^ ((x >> 30) & (2**34 - 1))) * _FIRST
-    x = (x ^ ((x >> 27) & (2**37 - 1))) * _SECOND
-    return (x ^ ((x >> 31) & (2**33 - 1))) & (2**63 - 1)
+    for shift, factor in ((30, _FIRST), (27, _SECOND)):
+        x ^= (x >> shift).bitwise_and_((1 << (64 - shift)) - 1)
+        x *= factor
+    return x
 
 
 def draw_beta(

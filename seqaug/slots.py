@@ -33,6 +33,32 @@ def offset(uniform: Tensor, room: Tensor) -> Tensor:
     return (uniform * (room + 1)).long().minimum(room)
 
 
+def choose(chosen: Tensor, yes: Tensor | int, no: Tensor | int, dtype: torch.dtype) -> Tensor:
+    """torch.where of whole numbers, for choices that follow no pattern.
+
+    On a CPU ``torch.where`` branches at each slot, and a branch that cannot be foreseen costs more than all else an operator does.
+    Bits need none. Compilers and other devices do not branch.
+
+    Args:
+        chosen: (B, L) bool.
+        yes: (B, L) of ``dtype``, or a number.
+        no: (B, L) of ``dtype``, or a number.
+        dtype: of the result, int32 or int64.
+
+    Returns:
+        (B, L) of ``dtype``.
+    """
+    if torch.compiler.is_compiling() or chosen.device.type != "cpu":
+        return torch.where(chosen, yes, no).to(dtype)
+    bits = chosen.to(dtype).neg_()  # all ones where chosen
+    return bits.bitwise_and_(yes ^ no).bitwise_xor_(no)
+
+
+def look_up(table: Tensor, index: Tensor) -> Tensor:
+    """table[index], (..., K) of a table (N, K): on a CPU index_select takes a third of the time that indexing does."""
+    return table.index_select(0, index.flatten()).view(*index.shape, *table.shape[1:])
+
+
 def place(source: Tensor, slot: Tensor, kept: Tensor) -> Tensor:
     """Write each kept source into its output slot.
 
@@ -46,4 +72,4 @@ def place(source: Tensor, slot: Tensor, kept: Tensor) -> Tensor:
     """
     slots = source.shape[1]
     spare = torch.full((source.shape[0], slots + 1), -1, dtype=source.dtype, device=source.device)
-    return spare.scatter(1, torch.where(kept, slot, slots), source)[:, :slots]
+    return spare.scatter_(1, choose(kept, slot, slots, torch.int64), source)[:, :slots]

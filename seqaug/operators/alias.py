@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seqaug.slots import choose, look_up
+
 _BITS = 31
 _WHOLE = 1 << _BITS
 
@@ -63,5 +65,5 @@ def pick_alias(row: Tensor, bits: Tensor, keep: Tensor, alias: Tensor) -> Tensor
     first = row * columns
     column = first + (scaled >> _BITS)
     # What is below the column number is a second uniform number, less fine by the bits of K.
-    kept = (scaled & (_WHOLE - 1)) < keep.flatten()[column]
-    return torch.where(kept, column, first + alias.flatten()[column])
+    kept = (scaled & (_WHOLE - 1)) < look_up(keep.flatten(), column)
+    return choose(kept, column, first + look_up(alias.flatten(), column), torch.int64)

@@ -12,7 +12,7 @@ from seqaug.operator import Operator
 from seqaug.operators.neighbours import Neighbours
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import at_least_one, place
+from seqaug.slots import at_least_one, choose, place
 
 
 def insertion(real: Tensor, chosen: Tensor, side: Side) -> tuple[Tensor, Tensor]:
@@ -36,7 +36,8 @@ def insertion(real: Tensor, chosen: Tensor, side: Side) -> tuple[Tensor, Tensor]
     number = torch.arange(slots, device=real.device).expand(real.shape)
     kept = place(number, slot, real & (slot >= 0))
     opened = place(number, slot - 1, chosen & (slot >= 1))
-    return torch.where(opened >= 0, opened, kept), opened >= 0
+    inserted = opened >= 0
+    return choose(inserted, opened, kept, torch.int64), inserted
 
 
 class Insert(Operator):
@@ -92,7 +93,7 @@ class Insert(Operator):
         chosen = noise.first(at_least_one(rate, real.sum(1)), real)
         source, inserted = insertion(real, chosen, self.side)
         similar = self.neighbours.similar(items, real, noise).gather(1, source.clamp(min=0))
-        return Edit(source, torch.where(inserted, similar, -1), rate, self.pad_id)
+        return Edit(source, choose(inserted, similar, -1, items.dtype), rate, self.pad_id)
 
     def longest(self, count: int, slots: int) -> int:
         return min(2 * count, slots)

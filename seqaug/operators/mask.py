@@ -9,7 +9,7 @@ from seqaug._checks import Side, check_count
 from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Operator
-from seqaug.slots import at_least_one, slot_numbers
+from seqaug.slots import at_least_one, choose, slot_numbers
 
 
 class Mask(Operator):
@@ -53,7 +53,7 @@ class Mask(Operator):
         rate = self.rate(noise)
         chosen = noise.first(at_least_one(rate, real.sum(1)), real)
         source = torch.where(real, slot_numbers(items), -1)
-        return Edit(source, torch.where(chosen, self.mask_id, torch.full_like(items, -1)), rate, self.pad_id)
+        return Edit(source, choose(chosen, self.mask_id, -1, items.dtype), rate, self.pad_id)
 
     def extra_repr(self) -> str:
         return ", ".join([repr(self.low), repr(self.high), f"mask_id={self.mask_id}", *self._layout()])

@@ -15,6 +15,7 @@ from seqaug.noise import Noise
 from seqaug.operators.alias import alias_table, pick_alias
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
+from seqaug.slots import look_up
 
 
 def is_in_row(ids: Tensor, row: Tensor, largest: int) -> Tensor:
@@ -31,7 +32,7 @@ def is_in_row(ids: Tensor, row: Tensor, largest: int) -> Tensor:
     wanted = rearrange(ids, "b l k -> b (l k)")
     if worth_comparing(row.shape[1], largest):
         one, other = all_pairs(float_bits(wanted), float_bits(row))
-        return rearrange((one == other).float().sum(2) > 0, "b (l k) -> b l k", l=ids.shape[1])
+        return rearrange((one == other).float().sum(1) > 0, "b (l k) -> b l k", l=ids.shape[1])
     ordered = row.sort(1).values.contiguous()
     place = torch.searchsorted(ordered, wanted).clamp(max=row.shape[1] - 1)
     return rearrange(ordered.gather(1, place) == wanted, "b (l k) -> b l k", l=ids.shape[1])
@@ -102,7 +103,7 @@ class Neighbours(nn.Module):
     def nearest(self, items: Tensor) -> Tensor:
         """(B, L, K) neighbours of ids (B, L)."""
         if self.shards is None:
-            return self.ids[items]
+            return look_up(self.ids, items)
         return dataclasses.replace(self.shards, local=self.ids).lookup_each(items)
 
     def similar(self, items: Tensor, real: Tensor, noise: Noise) -> Tensor:
@@ -124,9 +125,9 @@ class Neighbours(nn.Module):
             place = noise.pick((near > 0).sum(-1).clamp(min=1))
             found = rearrange(near.gather(-1, place[..., None]), "b l 1 -> b l")
         elif self.top == 1:
-            found = self.ids[:, 0][row]
+            found = look_up(self.ids[:, 0], row)
         else:
-            found = self.ids.flatten()[pick_alias(row.long(), noise.bits, self.keep, self.alias)]
+            found = look_up(self.ids.flatten(), pick_alias(row.long(), noise.bits, self.keep, self.alias))
         return torch.where(found > 0, found, self._stranger(items, real, noise)).to(items.dtype)
 
     def _allowed(self, row: Tensor, noise: Noise) -> Tensor:

@@ -8,23 +8,7 @@ from torch import Tensor
 from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Operator
-from seqaug.slots import first_slot, fraction, offset, place, slot_numbers
-
-
-def shuffled_window(inside: Tensor, begin: Tensor, noise: Noise) -> Tensor:
-    """Shuffle the slots of one contiguous window of each row among themselves.
-
-    Args:
-        inside: (B, L) bool; one contiguous run of each row.
-        begin: (B,) int64; its first slot.
-        noise: of the batch; the window takes its own slots in the order drawn.
-
-    Returns:
-        (B, L) int64; the slot read by each slot, itself outside the window.
-    """
-    slots = torch.arange(inside.shape[1], device=inside.device).expand(inside.shape)
-    shuffled = place(slots, begin[:, None] + noise.ranks(inside), inside)
-    return torch.where(inside, shuffled, slots)
+from seqaug.slots import first_slot, fraction, offset, slot_numbers
 
 
 class Reorder(Operator):
@@ -57,5 +41,5 @@ class Reorder(Operator):
         width = fraction(rate, count)
         begin = first_slot(count, items.shape[1], self.side) + offset(noise.start, count - width)
         into = slot_numbers(items) - begin[:, None]  # (batch, slots): place within the window
-        moved = shuffled_window((into >= 0) & (into < width[:, None]), begin, noise)
+        moved = noise.shuffled((into >= 0) & (into < width[:, None]), begin)
         return Edit(torch.where(real, moved, -1), torch.full_like(items, -1), rate, self.pad_id)

@@ -12,7 +12,7 @@ from seqaug.operator import Operator
 from seqaug.operators.neighbours import Neighbours
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import at_least_one, slot_numbers
+from seqaug.slots import at_least_one, choose, slot_numbers
 
 
 class Substitute(Operator):
@@ -73,7 +73,7 @@ class Substitute(Operator):
         chosen = noise.first(at_least_one(rate, real.sum(1)), real)
         similar = self.neighbours.similar(items, real, noise)
         source = torch.where(real, slot_numbers(items), -1)
-        return Edit(source, torch.where(chosen, similar, -1), rate, self.pad_id)
+        return Edit(source, choose(chosen, similar, -1, items.dtype), rate, self.pad_id)
 
     def extra_repr(self) -> str:
         return ", ".join([repr(self.low), repr(self.high), self.neighbours.extra_repr(), *self._layout()])

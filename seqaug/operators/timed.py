@@ -14,7 +14,6 @@ from seqaug.operator import Augmentation, Operator, check_batch_and_times
 from seqaug.operators.crop import window_source
 from seqaug.operators.insert import Insert
 from seqaug.operators.mask import Mask
-from seqaug.operators.reorder import shuffled_window
 from seqaug.operators.substitute import Substitute
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
@@ -96,11 +95,12 @@ def gap_priority(gap: Tensor, gaps: str) -> Tensor:
     return (-gap if gaps == "largest" else gap).nan_to_num(nan=never)
 
 
-def most_even_window(real: Tensor, gap: Tensor, width: Tensor, uniform: Tensor) -> Tensor:
+def most_even_window(first: Tensor, count: Tensor, gap: Tensor, width: Tensor, uniform: Tensor) -> Tensor:
     """The window of each row whose gaps have the least variance; of several, each is as likely.
 
     Args:
-        real: (B, L) bool.
+        first: (B,) int64; the slot of the row's first item.
+        count: (B,) int64; items of the row.
         gap: (B, L) float32 or float64; the gap before each item, NaN for none.
         width: (B,) int64; items of the window, at most those of the row.
         uniform: (B,) float32 in [0, 1); not the noise that shuffles the window, which would not be uniform then.
@@ -108,25 +108,27 @@ def most_even_window(real: Tensor, gap: Tensor, width: Tensor, uniform: Tensor) 
     Returns:
         (B,) int64; the first slot of the window.
     """
-    slots = real.shape[1]
-    slot = torch.arange(slots, device=real.device)
-    known = written(gap.to(torch.float64).nan_to_num(nan=0.0))
-    scaled = known / known.amax(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    slots = gap.shape[1]
+    slot = torch.arange(slots, device=gap.device)
+    known = gap.to(torch.float64).nan_to_num(nan=0.0)
+    scaled = written(known / known.amax(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny))
     upto = scaled.cumsum(1)
     squares = scaled.square().cumsum(1)
     last = (slot + width[:, None] - 1).clamp(
         0, slots - 1
     )  # (batch, slots): last slot of the window that begins here
     between = (width - 1).clamp(min=1)[:, None]
-    mean = (upto.gather(1, last) - upto) / between
-    variance = (squares.gather(1, last) - squares) / between - mean.square()
-    # A window that begins here is inside the row where its first and its last slot are real.
-    inside = real & real.gather(1, last) & (slot + width[:, None] <= slots)
-    variance = torch.where(inside, variance.clamp(min=0.0), torch.inf)
-    least = inside & (variance <= variance.amin(1, keepdim=True) + _EQUAL)
+    total = upto.gather(1, last) - upto
+    spread = (
+        squares.gather(1, last) - squares - total.square() / between
+    )  # the variance times the number of gaps
+    # A window that begins here is inside the row where its first and its last slot are.
+    inside = (slot >= first[:, None]) & (slot <= (first + count - width)[:, None])
+    spread = torch.where(inside, spread, torch.inf)
+    least = inside & (spread <= spread.amin(1, keepdim=True).clamp(min=0.0) + _EQUAL * between)
     rank = least.cumsum(1)
     wanted = 1 + offset(uniform, (rank[:, -1] - 1).clamp(min=0))
-    return (least & (rank == wanted[:, None])).long().argmax(1)
+    return (rank < wanted[:, None]).sum(1).clamp(max=slots - 1)
 
 
 class TimeCrop(Operator):
@@ -156,8 +158,9 @@ class TimeCrop(Operator):
         count = real.sum(1)
         rate = self.rate(noise)
         kept = at_least_one(rate, count)
-        begin = most_even_window(real, gaps_before(real, needed(timestamps, self)), kept, noise.start)
-        start = begin - first_slot(count, items.shape[1], self.side)
+        first = first_slot(count, items.shape[1], self.side)
+        gap = gaps_before(real, needed(timestamps, self))
+        start = most_even_window(first, count, gap, kept, noise.start) - first
         source = window_source(items, count, start, kept, self.side)
         return Edit(source, torch.full_like(items, -1), rate, self.pad_id)
 
@@ -187,11 +190,14 @@ class TimeReorder(Operator):
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         real = items != self.pad_id
+        count = real.sum(1)
         rate = self.rate(noise)
-        width = fraction(rate, real.sum(1))
-        begin = most_even_window(real, gaps_before(real, needed(timestamps, self)), width, noise.start)
+        width = fraction(rate, count)
+        first = first_slot(count, items.shape[1], self.side)
+        gap = gaps_before(real, needed(timestamps, self))
+        begin = most_even_window(first, count, gap, width, noise.start)
         into = slot_numbers(items) - begin[:, None]  # (batch, slots): place within the window
-        moved = shuffled_window((into >= 0) & (into < width[:, None]), begin, noise)
+        moved = noise.shuffled((into >= 0) & (into < width[:, None]), begin)
         return Edit(torch.where(real, moved, -1), torch.full_like(items, -1), rate, self.pad_id)
 
 
