@@ -60,7 +60,7 @@ class Noise:
     def _half_mixed(self) -> Tensor:
         """The keys but for the last step, which leaves their upper half as it is."""
         if self._scrambled is None:
-            self._scrambled = scrambled(rearrange(self.seeds * _STEP, "b -> b 1") + self.distance * _STEP)
+            self._scrambled = scrambled((rearrange(self.seeds, "b -> b 1") + self.distance) * _STEP)
         return self._scrambled
 
     @property
