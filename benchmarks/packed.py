@@ -3,7 +3,8 @@
     python benchmarks/packed.py --data PATH/Beauty.txt              # the lengths of a real data set
     python benchmarks/packed.py                                     # rows of 1..50 items, as many of each length
 
-The two are timed in turn, and the ratio is of medians of one run. Packed rows know their groups, as they do when a
+All are timed in turn, eager with eager and compiled with compiled, and the ratio is of medians of one run. Compiled, packed rows take
+two graphs, since the host has to learn how many items are left before it can make room for them. Packed rows know their groups, as they do when a
 data loader's worker has made them; what grouping takes is timed by itself.
 """
 
@@ -17,7 +18,6 @@ from pathlib import Path
 import torch
 from common import machine, medians, write_results
 from operators import ITEMS, build, file_rows, uniform_rows
-from torch import Tensor
 
 import seqaug as sa
 
@@ -55,25 +55,34 @@ def main() -> None:
     filled = len(packed.values) / items.numel()
     print(f"{args.rows:,} rows x {args.slots} slots, {filled:.0%} of them filled, on {device}")
     print(f"{known} groups of like length, found in {grouping * 1e3:.2f} ms")
-    print(f"{'':24}{'padded':>9}{'packed':>10}{'x faster':>10}")
+    print(
+        f"{'':24}{'eager: padded':>15}{'packed':>10}{'x faster':>10}{'compiled: padded':>18}{'packed':>10}{'x faster':>10}"
+    )
     found = []
     for name, operator in build(0.2, 0.7, similar).items():
         if args.only and name not in args.only:
             continue
         operator = operator.to(device)
-
-        def padded(operator: sa.Augmentation = operator) -> Tensor:
-            return operator(items, timestamps=times)
-
-        def unpadded(operator: sa.Augmentation = operator) -> sa.Packed:
-            return operator(packed, timestamps=packed_times)
-
-        calls: dict[str, Callable[[], object]] = {"padded": padded, "packed": unpadded}
+        torch.compiler.reset()  # all operators share the second graph, of which only eight versions are kept
+        compiled = torch.compile(operator)
+        calls: dict[str, Callable[[], object]] = {}
+        for kind, call in (("", operator), ("compiled ", compiled)):
+            calls[kind + "padded"] = lambda call=call: call(items, timestamps=times)
+            calls[kind + "packed"] = lambda call=call: call(packed, timestamps=packed_times)
+        calls[
+            "compiled packed"
+        ]()  # the second call finds that the number of items left varies, and compiles for all
         seconds = medians(calls, repeats=args.repeats, device=device)
-        faster = seconds["padded"] / seconds["packed"]
-        found.append({"operator": name, "seconds": seconds, "faster": faster})
+        row = {
+            "operator": name,
+            "seconds": seconds,
+            "faster": seconds["padded"] / seconds["packed"],
+            "compiled_faster": seconds["compiled padded"] / seconds["compiled packed"],
+        }
+        found.append(row)
         print(
-            f"{name:24}{seconds['padded'] * 1e3:7.2f}ms{seconds['packed'] * 1e3:8.2f}ms{faster:10.1f}",
+            f"{name:24}{seconds['padded'] * 1e3:13.2f}ms{seconds['packed'] * 1e3:8.2f}ms{row['faster']:10.1f}"
+            f"{seconds['compiled padded'] * 1e3:16.2f}ms{seconds['compiled packed'] * 1e3:8.2f}ms{row['compiled_faster']:10.1f}",
             flush=True,
         )
     setting = {

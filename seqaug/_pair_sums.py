@@ -24,7 +24,9 @@ class PairSums:
         self.items = len(per_item)
         upto = per_item.cumsum(0)
         wanted = upto[-1] * torch.arange(1, _PARTS) // _PARTS
-        self.bounds = torch.searchsorted(upto, wanted)  # (parts - 1,): where the left items of the next part begin
+        self.bounds = torch.searchsorted(
+            upto, wanted
+        )  # (parts - 1,): where the left items of the next part begin
         self._merged = [(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64))] * _PARTS
         # One buffer, not a list of what came: small tensors that stay between large ones that go would leave memory in pieces.
         self._keys = torch.zeros(_WAITING, dtype=torch.int64)

@@ -92,6 +92,15 @@ def checked_valid(hidden: Tensor, valid: Tensor | None) -> Tensor:
     return valid
 
 
+def _refuse_valid(valid: Tensor | None) -> None:
+    """Packed rows have no padding to be told of."""
+    if valid is not None:
+        raise TypeError(
+            "packed rows take no valid=, since all their values are real, "
+            f"got valid of shape {tuple(valid.shape)}: leave it out, or pass padded hidden states (batch, slots, features)"
+        )
+
+
 class CrossMixup(nn.Module):
     """Mix each row with another one of the batch: lam * h + (1 - lam) * h[partner], lam ~ Beta(alpha, alpha).
 
@@ -149,8 +158,10 @@ class CrossMixup(nn.Module):
 
         Raises:
             ValueError: ``hidden`` has not three axes, or ``valid`` is not aligned with it.
+            TypeError: ``valid`` with packed rows, all of whose values are real.
         """
         if is_packed(hidden):
+            _refuse_valid(valid)
             return self._sample_packed(pack(hidden), generator, side)
         valid = checked_valid(hidden, valid)
         rows, slots, features = hidden.shape
@@ -205,6 +216,7 @@ class CrossMixup(nn.Module):
     ) -> Any:
         """A fresh draw in training mode; in evaluation mode each row is its own partner and lam = 1. See :meth:`sample`."""
         if is_packed(hidden):
+            _refuse_valid(valid)
             rows = pack(hidden)
             if self.training:
                 return self._sample_packed(rows, generator, side)

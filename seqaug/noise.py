@@ -50,6 +50,8 @@ class Noise:
         self._order_keys: Tensor | None = None
         self._order: Tensor | None = None
         self._slot_bits = 10 if distance.shape[0] <= 1024 else 20
+        self.shared: dict[object, Any] | None = None
+        """What members of a policy have made of this noise that others of them need as well, while they are planned."""
 
     @property
     def keys(self) -> Tensor:

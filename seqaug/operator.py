@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from types import FunctionType
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from seqaug.edit import Edit
 from seqaug.noise import Noise, draw_noise
 from seqaug.packed import Packed, is_packed, pack, values_of
 from seqaug.packed_edit import PackedEdit, plan_packed
+from seqaug.slots import at_least_one
 
 
 def _own_code(function: FunctionType, owner: str) -> FunctionType:
@@ -265,6 +266,26 @@ class Operator(Augmentation):
     def rate(self, noise: Noise) -> Tensor:
         """(B,) float32 in [low, high]."""
         return (self.low + (self.high - self.low) * noise.rate).clamp(self.low, self.high)
+
+    def chosen(self, items: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """The max(1, floor(rate * n)) items of each row that come first in the order drawn; made once for all members of a policy.
+
+        Args:
+            items: (B, L) ids.
+            noise: of the batch.
+
+        Returns:
+            chosen (B, L) bool, real (B, L) bool and rate (B,).
+        """
+        # Compilers do not find out by themselves that two operators choose the same.
+        known, key = noise.shared, (self.low, self.high, self.pad_id)
+        if known is not None and key in known:
+            return cast(tuple[Tensor, Tensor, Tensor], known[key])
+        real, rate = items != self.pad_id, self.rate(noise)
+        made = noise.first(at_least_one(rate, real.sum(1)), real), real, rate
+        if known is not None:
+            known[key] = made
+        return made
 
     def extra_repr(self) -> str:
         return ", ".join([repr(self.low), repr(self.high), *self._layout()])

@@ -157,5 +157,8 @@ def test_errors() -> None:
         pair(torch.zeros(7, 2))
     with pytest.raises(ValueError, match="aligned with the rows"):
         pair.targets(torch.zeros(7, dtype=torch.int64))
+    for call in (sa.CrossMixup().sample, sa.CrossMixup(), sa.CrossMixup().eval()):
+        with pytest.raises(TypeError, match="valid="):
+            call(items.like(torch.zeros(6, 2)), valid=torch.ones(2, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="side"):
         cross.sample(items.like(torch.zeros(6, 2)), side="middle")

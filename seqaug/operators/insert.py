@@ -12,7 +12,7 @@ from seqaug.operator import Operator
 from seqaug.operators.neighbours import Neighbours
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import at_least_one, choose, place
+from seqaug.slots import choose, place
 
 
 def insertion(real: Tensor, chosen: Tensor, side: Side) -> tuple[Tensor, Tensor]:
@@ -88,9 +88,7 @@ class Insert(Operator):
         )
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
-        real = items != self.pad_id
-        rate = self.rate(noise)
-        chosen = noise.first(at_least_one(rate, real.sum(1)), real)
+        chosen, real, rate = self.chosen(items, noise)
         source, inserted = insertion(real, chosen, self.side)
         similar = self.neighbours.similar(items, real, noise).gather(1, source.clamp(min=0))
         return Edit(source, choose(inserted, similar, -1, items.dtype), rate, self.pad_id)

@@ -9,7 +9,7 @@ from seqaug._checks import Side, check_count
 from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Operator
-from seqaug.slots import at_least_one, choose, slot_numbers
+from seqaug.slots import choose, slot_numbers
 
 
 class Mask(Operator):
@@ -49,9 +49,7 @@ class Mask(Operator):
         self.mask_id = mask_id
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
-        real = items != self.pad_id
-        rate = self.rate(noise)
-        chosen = noise.first(at_least_one(rate, real.sum(1)), real)
+        chosen, real, rate = self.chosen(items, noise)
         source = torch.where(real, slot_numbers(items), -1)
         return Edit(source, choose(chosen, self.mask_id, -1, items.dtype), rate, self.pad_id)
 

@@ -12,7 +12,7 @@ from seqaug.operator import Operator
 from seqaug.operators.neighbours import Neighbours
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import at_least_one, choose, slot_numbers
+from seqaug.slots import choose, slot_numbers
 
 
 class Substitute(Operator):
@@ -68,9 +68,7 @@ class Substitute(Operator):
         )
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
-        real = items != self.pad_id
-        rate = self.rate(noise)
-        chosen = noise.first(at_least_one(rate, real.sum(1)), real)
+        chosen, real, rate = self.chosen(items, noise)
         similar = self.neighbours.similar(items, real, noise)
         source = torch.where(real, slot_numbers(items), -1)
         return Edit(source, choose(chosen, similar, -1, items.dtype), rate, self.pad_id)

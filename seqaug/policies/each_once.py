@@ -10,7 +10,7 @@ from torch import Tensor
 from seqaug._random import uniform
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
-from seqaug.policies.members import Members, PolicyNoise, draw_shared, pick_rows
+from seqaug.policies.members import Members, PolicyNoise, draw_shared, pick_rows, plan_members
 
 
 class EachOnce(Members):
@@ -58,8 +58,5 @@ class EachOnce(Members):
         ]
 
     def plan(self, items: Tensor, noise: PolicyNoise, timestamps: Tensor | None = None) -> Edit:
-        edits = [
-            member.plan(items, own, timestamps)
-            for member, own in zip(self.operators, noise.members, strict=True)
-        ]
+        edits = plan_members(self.operators, items, noise.members, timestamps)
         return pick_rows(noise.choice, edits)

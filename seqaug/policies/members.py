@@ -73,6 +73,19 @@ def check_members(members: object, *, least: int = 1) -> list[Augmentation]:
     return listed
 
 
+def plan_members(
+    members: Sequence[Augmentation], items: Tensor, noise: Sequence[Any], timestamps: Tensor | None
+) -> list[Edit]:
+    """The edit of each member on the same batch. What members make of noise that they share is made once."""
+    shared = [own for own in noise if isinstance(own, Noise)]
+    for own in shared:
+        own.shared = {}
+    edits = [member.plan(items, own, timestamps) for member, own in zip(members, noise, strict=True)]
+    for own in shared:
+        own.shared = None
+    return edits
+
+
 def pick_rows(choice: Tensor, edits: Sequence[Edit]) -> Edit:
     """Row by row the chosen one of several edits.
 

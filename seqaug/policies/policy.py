@@ -10,7 +10,7 @@ from torch import Tensor
 from seqaug._random import uniform
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
-from seqaug.policies.members import Members, PolicyNoise, draw_shared, pick_rows
+from seqaug.policies.members import Members, PolicyNoise, draw_shared, pick_rows, plan_members
 
 
 def check_weights(weights: Sequence[float] | None, members: int) -> list[float] | None:
@@ -65,10 +65,7 @@ class Policy(Members):
 
     def plan(self, items: Tensor, noise: PolicyNoise, timestamps: Tensor | None = None) -> Edit:
         choice = (noise.choice[:, None] >= self.thresholds).sum(1)
-        edits = [
-            member.plan(items, own, timestamps)
-            for member, own in zip(self.operators, noise.members, strict=True)
-        ]
+        edits = plan_members(self.operators, items, noise.members, timestamps)
         return pick_rows(choice, edits)
 
     def extra_repr(self) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
-from seqaug.policies.members import Members, draw_shared, pick_rows, share_views
+from seqaug.policies.members import Members, draw_shared, pick_rows, plan_members, share_views
 
 
 class Split(Members):
@@ -33,7 +33,5 @@ class Split(Members):
         return share_views(self.operators, items, views, generator)
 
     def plan(self, items: Tensor, noise: tuple[Any, ...], timestamps: Tensor | None = None) -> Edit:
-        edits = [
-            member.plan(items, own, timestamps) for member, own in zip(self.operators, noise, strict=True)
-        ]
+        edits = plan_members(self.operators, items, noise, timestamps)
         return pick_rows(self.second(items, timestamps).long(), edits)
