@@ -29,7 +29,7 @@ def read(name: str) -> Results | None:
 
 def machine_line(machine: Results) -> str:
     return (
-        f"Machine: {machine['device']}, {machine['threads']} threads, torch {machine['torch']}; commit {machine['commit']}, "
+        f"Machine: {machine['device']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}, torch {machine['torch']}; commit {machine['commit']}, "
         f"{machine['date'][:10]}."
     )
 
@@ -65,6 +65,30 @@ def operators_table(name: str) -> str:
 
 def operators() -> str:
     return "\n\n".join(operators_table(name) for name in ("operators", "operators-beauty"))
+
+
+def packed() -> str:
+    """Every operator on padded and on packed rows."""
+    found = read("packed")
+    if found is None:
+        return "Not measured yet."
+    setting = found["setting"]
+    slots = setting["rows"] * setting["slots"]
+    lines = [
+        f"{setting['rows']:,} rows of {setting['data']}, {setting['items']:,} items: {setting['items'] / slots:.0%} of "
+        f"{setting['slots']} slots. {setting['groups']} groups, found in {setting['grouping_seconds'] * 1e3:.2f} ms. "
+        f"{machine_line(found['machine'])}",
+        "",
+        "| | eager, padded | packed | × faster | compiled, padded | packed | × faster |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in found["results"]:
+        cells = [row["operator"]]
+        for kind, faster in (("", "faster"), ("compiled ", "compiled_faster")):
+            cells += [f"{row['seconds'][kind + rows] * 1e3:.2f} ms" for rows in ("padded", "packed")]
+            cells.append(f"{row[faster]:.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def similarity() -> str:
@@ -154,6 +178,7 @@ def step() -> str:
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "operators": operators,
+    "packed": packed,
     "similarity": similarity,
     "training": training,
     "step": step,
