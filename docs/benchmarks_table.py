@@ -104,7 +104,9 @@ def similarity() -> str:
         "|---|---:|---:|",
     ]
     for row in found["results"]:
-        lines.append(f"| {row['method']} | {row['processor_seconds']:.0f} | {row['peak_bytes'] / 2**30:.2f} GiB |")
+        lines.append(
+            f"| {row['method']} | {row['processor_seconds']:.0f} | {row['peak_bytes'] / 2**30:.2f} GiB |"
+        )
     return "\n".join(lines)
 
 
