@@ -146,10 +146,10 @@ def test_losses_of_rows_count_by_rows(system):
 # ---- the job
 
 
-def command(*words, torchrun=0):
+def command(*words, torchrun=0, timeout="300"):
     """The main job in processes of their own."""
     start = ["-m", "torch.distributed.run", "--nproc-per-node", str(torchrun)] if torchrun else []
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RECSYS_TIMEOUT": timeout}
     return subprocess.Popen(
         [sys.executable, *start, str(SCRIPT), *map(str, words)],
         stdout=subprocess.PIPE,
@@ -276,6 +276,8 @@ def test_errors_of_several_processes_are_one_line(tmp_path):
         and [line for line in wrong.splitlines() if line.startswith("error: ")]
         == ["error: expected --devices 2, one for each process that was started, got devices=3; leave it out"]
     )
+    code, said, wrong = finished(command("--out", out, torchrun=2, timeout="soon"))
+    assert code == 1 and said == "" and wrong.count("RECSYS_TIMEOUT") == 1 and "got 'soon'" in wrong
     assert not out.exists()
 
 
@@ -345,3 +347,32 @@ def test_a_killed_rank_stops_the_job(rank, torchrun, tmp_path):
     assert code == 0, wrong
     alone(*options, "--out", tmp_path / "whole")
     check_same(out, tmp_path / "whole", ("sasrec-ice", "rmhsaocl"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the ranks in /proc")
+@pytest.mark.parametrize("torchrun", [0, 2], ids=["--devices", "torchrun"])
+def test_a_rank_that_does_not_answer_stops_the_job(torchrun, tmp_path):
+    """After the time that is set, with one clear error, and nothing is left running."""
+    if torchrun and hypothesis_settings().max_examples < 100:
+        pytest.skip("one way of starting is enough outside of --hypothesis-profile=long")
+    data, out = write(SHOP, tmp_path / "small.txt"), tmp_path / "run"
+    devices = [] if torchrun else ["--devices", 2]
+    process = command(
+        "--data", data, "--system", "sasrec-ice", "--epochs", 10_000, "--patience", 10_000, *devices, "--out", out, *EXACT,
+        torchrun=torchrun, timeout="6",
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("sasrec-ice epoch   2"):
+            break
+    frozen = worker(process.pid, 1)
+    os.kill(frozen, signal.SIGSTOP)
+    _, wrong = process.communicate(timeout=120)
+    assert process.returncode == 1
+    said = [line for line in wrong.splitlines() if line.startswith("error: ")]
+    assert said == [
+        f"error: another process of the job has not answered for 6 seconds, and all were stopped; continue with --resume {out}, "
+        "with a larger RECSYS_TIMEOUT if it was only slow"
+    ]
+    assert (wrong.count("\n") == 1) == (not torchrun)
+    assert not Path(f"/proc/{frozen}").exists()

@@ -112,6 +112,10 @@ def run(argv: Sequence[str], hybrid: type[NextItem], others: Mapping[str, type[N
 
     ``hybrid`` is RM-HSAOCL with all that its settings make of it, ``others`` the systems with classes of their own.
     """
+    try:
+        ranks.patience()
+    except UsageError as error:
+        return ranks.fail(error)
     with ranks.joined():
         try:
             options = vars(parser().parse_args(argv))
@@ -143,7 +147,7 @@ def carry_out(job: Job, hybrid: type[NextItem], others: Mapping[str, type[NextIt
     except RuntimeError as error:
         if not ranks.is_lost(error):
             raise
-        return ranks.fail_alone(job.out)
+        return ranks.fail_alone(job.out, error)
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
         if ranks.speaks():
             print(f"\nstopped; continue with --resume {job.out}", file=sys.stderr)

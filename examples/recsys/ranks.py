@@ -24,8 +24,12 @@ from torch import Tensor
 from recsys.errors import UsageError
 
 T = TypeVar("T")
-PATIENCE = timedelta(minutes=30)  # for a rank that does not answer; one that ends is noticed at once
+TIMEOUT = (
+    "RECSYS_TIMEOUT"  # sets how many seconds a rank may take to answer; one that ends is noticed at once
+)
+SECONDS = "300"
 WORK_OF_THE_LEAD = timedelta(days=7)  # the others wait for it as long as it lives
+SILENT = 3  # exit code of a rank that has waited for another one in vain
 LAUNCHED = "RECSYS_LAUNCHED"  # set by `launch`, which says itself what became of its processes
 
 _waiting: dist.ProcessGroup | None = None
@@ -48,13 +52,21 @@ def joined() -> Iterator[None]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=patience())
     _waiting = dist.new_group(backend="gloo", timeout=WORK_OF_THE_LEAD)
     try:
         yield
     finally:
         _waiting = None
         dist.destroy_process_group()
+
+
+def patience() -> timedelta:
+    """How long the ranks wait for one that does not answer; what the environment sets, or five minutes."""
+    given = os.environ.get(TIMEOUT, SECONDS)
+    if not given.isdecimal() or not 1 <= int(given) <= 10**6:
+        raise UsageError(f"expected {TIMEOUT} to be seconds, a whole number of 1 to 1000000, got {given!r}")
+    return timedelta(seconds=int(given))
 
 
 def _end_with(launcher: int) -> None:
@@ -115,7 +127,7 @@ def trainer_options() -> dict[str, Any]:
     return {
         "devices": local,
         "num_nodes": world() // local,
-        "strategy": DDPStrategy(broadcast_buffers=False, timeout=PATIENCE),
+        "strategy": DDPStrategy(broadcast_buffers=False, timeout=patience()),
     }
 
 
@@ -124,6 +136,11 @@ def is_lost(error: BaseException) -> bool:
     text = str(error)
     gone = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
     return isinstance(error, dist.DistError) or any(words in text for words in gone)
+
+
+def is_silent(error: BaseException) -> bool:
+    """Whether an error says that another rank is there and does not answer."""
+    return "Timed out waiting" in str(error)
 
 
 def launch(script: str, argv: Sequence[str], devices: int, out: object) -> int:
@@ -165,6 +182,9 @@ def launch(script: str, argv: Sequence[str], devices: int, out: object) -> int:
         number, failure = error.get_first_failure()
         if failure.exitcode in (2, 130):  # it has said why
             return failure.exitcode
+        if failure.exitcode == SILENT:
+            print(f"error: {_silence(out)}", file=sys.stderr)
+            return 1
         how = (
             f"was ended by {failure.signal_name()}"
             if failure.exitcode < 0
@@ -185,8 +205,19 @@ def speaks() -> bool:
     return lead() and LAUNCHED not in os.environ
 
 
-def fail_alone(out: object) -> int:
-    """Say that another process has gone; exit code 1."""
+def _silence(out: object) -> str:
+    return (
+        f"another process of the job has not answered for {patience().total_seconds():.0f} seconds, and all were "
+        f"stopped; continue with --resume {out}, with a larger {TIMEOUT} if it was only slow"
+    )
+
+
+def fail_alone(out: object, error: BaseException) -> int:
+    """Say that another process has gone or does not answer; the exit code."""
+    if is_silent(error):
+        if LAUNCHED not in os.environ:
+            print(f"error: {_silence(out)}", file=sys.stderr)
+        return SILENT
     if speaks():
         print(
             f"error: lost another process of the job after its last checkpoint; continue with --resume {out}",
@@ -197,7 +228,7 @@ def fail_alone(out: object) -> int:
 
 def fail(error: UsageError) -> int:
     """Say what was wrong, once; exit code 2."""
-    if lead():
+    if started() == 1 or os.environ["RANK"] == "0":  # the lead, whether or not it has met the others
         print(f"error: {error}", file=sys.stderr)
     else:
         time.sleep(1)  # a launcher ends all processes after the first: not before the lead has spoken
