@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="operators by name, as in the table")
     parser.add_argument("--out", default="packed", help="name of the JSON in benchmarks/results/")
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     random.seed(0)
     torch.manual_seed(0)
     device = torch.device(args.device)
@@ -58,6 +60,15 @@ def main() -> None:
     print(
         f"{'':24}{'eager: padded':>15}{'packed':>10}{'x faster':>10}{'compiled: padded':>18}{'packed':>10}{'x faster':>10}"
     )
+    setting = {
+        "rows": args.rows,
+        "slots": args.slots,
+        "items": len(packed.values),
+        "data": args.data and args.data.stem,
+        "groups": known,
+        "grouping_seconds": grouping,
+    }
+    about = {"setting": setting, "machine": machine(device)}
     found = []
     for name, operator in build(0.2, 0.7, similar).items():
         if args.only and name not in args.only:
@@ -80,20 +91,12 @@ def main() -> None:
             "compiled_faster": seconds["compiled padded"] / seconds["compiled packed"],
         }
         found.append(row)
+        write_results(args.out, about | {"results": found})  # as it goes: compiling takes minutes
         print(
             f"{name:24}{seconds['padded'] * 1e3:13.2f}ms{seconds['packed'] * 1e3:8.2f}ms{row['faster']:10.1f}"
             f"{seconds['compiled padded'] * 1e3:16.2f}ms{seconds['compiled packed'] * 1e3:8.2f}ms{row['compiled_faster']:10.1f}",
             flush=True,
         )
-    setting = {
-        "rows": args.rows,
-        "slots": args.slots,
-        "items": len(packed.values),
-        "data": args.data and args.data.stem,
-        "groups": known,
-        "grouping_seconds": grouping,
-    }
-    write_results(args.out, {"setting": setting, "machine": machine(device), "results": found})
 
 
 if __name__ == "__main__":
