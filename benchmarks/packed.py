@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="operators by name, as in the table")
     parser.add_argument("--out", default="packed", help="name of the JSON in benchmarks/results/")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--eager", action="store_true", help="leave compiled code out")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     random.seed(0)
@@ -57,9 +58,7 @@ def main() -> None:
     filled = len(packed.values) / items.numel()
     print(f"{args.rows:,} rows x {args.slots} slots, {filled:.0%} of them filled, on {device}")
     print(f"{known} groups of like length, found in {grouping * 1e3:.2f} ms")
-    print(
-        f"{'':24}{'eager: padded':>15}{'packed':>10}{'x faster':>10}{'compiled: padded':>18}{'packed':>10}{'x faster':>10}"
-    )
+    print(f"{'':24}" + f"{'padded':>15}{'packed':>10}{'x faster':>10}" * (1 if args.eager else 2))
     setting = {
         "rows": args.rows,
         "slots": args.slots,
@@ -75,28 +74,24 @@ def main() -> None:
             continue
         operator = operator.to(device)
         torch.compiler.reset()  # all operators share the second graph, of which only eight versions are kept
-        compiled = torch.compile(operator)
+        kinds = {"": operator} if args.eager else {"": operator, "compiled ": torch.compile(operator)}
         calls: dict[str, Callable[[], object]] = {}
-        for kind, call in (("", operator), ("compiled ", compiled)):
+        for kind, call in kinds.items():
             calls[kind + "padded"] = lambda call=call: call(items, timestamps=times)
             calls[kind + "packed"] = lambda call=call: call(packed, timestamps=packed_times)
-        calls[
-            "compiled packed"
-        ]()  # the second call finds that the number of items left varies, and compiles for all
+        for (
+            once
+        ) in calls.values():  # a second call finds that the number of items left varies, and compiles for all
+            once()
         seconds = medians(calls, repeats=args.repeats, device=device)
-        row = {
-            "operator": name,
-            "seconds": seconds,
-            "faster": seconds["padded"] / seconds["packed"],
-            "compiled_faster": seconds["compiled padded"] / seconds["compiled packed"],
-        }
-        found.append(row)
+        faster = {kind: seconds[f"{kind}padded"] / seconds[f"{kind}packed"] for kind in kinds}
+        found.append({"operator": name, "seconds": seconds, "faster": faster})
         write_results(args.out, about | {"results": found})  # as it goes: compiling takes minutes
-        print(
-            f"{name:24}{seconds['padded'] * 1e3:13.2f}ms{seconds['packed'] * 1e3:8.2f}ms{row['faster']:10.1f}"
-            f"{seconds['compiled padded'] * 1e3:16.2f}ms{seconds['compiled packed'] * 1e3:8.2f}ms{row['compiled_faster']:10.1f}",
-            flush=True,
-        )
+        shown = [
+            f"{seconds[f'{kind}padded'] * 1e3:13.2f}ms{seconds[f'{kind}packed'] * 1e3:8.2f}ms{faster[kind]:10.1f}"
+            for kind in kinds
+        ]
+        print(f"{name:24}{''.join(shown)}", flush=True)
 
 
 if __name__ == "__main__":
