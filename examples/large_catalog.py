@@ -4,7 +4,7 @@
 
 What is different from ``rmhsaocl_full.py``: rows are streamed from parquet in parts (``recsys/streaming.py``), the loss
 looks at the target and some popular items instead of all (``SampledSoftmaxLoss``, ``PopularityNegatives``), and a step
-changes the rows of the table that it has read and no other (``SparseTable``, ``SparseAdam``), so that what it costs does
+changes the rows of the table that it has read and no other (``SparseTable``, Adagrad), so that what it costs does
 not depend on how many items there are.
 """
 
@@ -87,7 +87,8 @@ def main() -> int:
     parser.add_argument("--length", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=1e-3, help="of the encoder, by Adam")
+    parser.add_argument("--table-lr", type=float, default=0.05, help="of the item vectors, by Adagrad")
     args = parser.parse_args()
     if args.make:
         make(args.data, args.make, args.items)
@@ -97,7 +98,8 @@ def main() -> int:
     encoder.item_embedding.sparse = True
     weight = encoder.item_embedding.weight
     others = [parameter for parameter in encoder.parameters() if parameter is not weight]
-    optimizers = torch.optim.SparseAdam([weight], lr=args.lr), torch.optim.Adam(others, lr=args.lr)
+    # One number of state per entry of the table, where Adam has two.
+    optimizers = torch.optim.Adagrad([weight], lr=args.table_lr), torch.optim.Adam(others, lr=args.lr)
     table = sa.SparseTable(weight)
     negatives = sa.PopularityNegatives(count(stream, args.items), k=args.negatives, per="row", power=0.75)
     sampled = sa.SampledSoftmaxLoss()

@@ -161,6 +161,13 @@ def test_tables_of_benchmarks_are_those_of_the_measurements() -> None:
         )
 
 
+def test_tables_of_scaling_are_those_of_the_measurements() -> None:
+    scaling = load(ROOT / "docs" / "scaling_table.py")
+    text = scaling.PAGE.read_text(encoding="utf-8")
+    for section, made in scaling.sections().items():
+        assert text == scaling.replaced(text, section, made), "run: python docs/scaling_table.py --write"
+
+
 def test_the_tables_of_losses_are_made_from_json() -> None:
     tables = load(ROOT / "docs" / "losses_table.py")
     for page, parts in tables.pages().items():
