@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 import seqaug as sa
+from seqaug.edit import identity
 
 matplotlib.use("Agg")
 ITEMS = torch.tensor([[0, 0, 3, 7, 5], [1, 2, 3, 4, 5]])
@@ -57,3 +58,10 @@ def test_picture_shows_rows_new_ids_and_the_future() -> None:
     assert [x for x, color in lines if color == "#d62728"] == [[2.65, 3.35]]
     with pytest.raises(IndexError, match="row=2"):
         sa.inspect.draw(axes, EDIT, 2, ITEMS)
+
+
+def test_picture_draws_the_first_slot_too() -> None:
+    axes = Figure().add_subplot()
+    items = torch.tensor([[4, 6]])
+    sa.inspect.draw(axes, identity(items), 0, items)
+    assert [list(line.get_xdata()) for line in axes.lines] == [[0, 0], [1, 1]]

@@ -88,6 +88,21 @@ def test_distribution_and_log_q(name: str) -> None:
     assert chisquare(seen[chance > 0].numpy(), expected.numpy()).pvalue > 1e-4
 
 
+def test_popularity_at_the_edges_of_an_items_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest and the largest draw of every item that is left, with one item excluded in between."""
+    sampler = PopularityNegatives(torch.tensor([0, 1, 1, 2]), k=6, per="row")
+    share = [int(part) for part in sampler.below.diff()]
+    for excluded in (1, 2, 3):
+        left = [item for item in (1, 2, 3) if item != excluded]
+        first, second = (share[item - 1] for item in left)
+        edges = torch.tensor([[0, 1, first - 1, first, first + 1, first + second - 1]])
+        monkeypatch.setattr("seqaug.negatives.integers", lambda *_, edges=edges: edges)
+        ids, log_q = sampler.sample(torch.tensor([[excluded]]))
+        assert ids.flatten().tolist() == [left[0]] * 3 + [left[1]] * 3
+        wanted = [first / (first + second)] * 3 + [second / (first + second)] * 3
+        torch.testing.assert_close(log_q.exp().flatten(), torch.tensor(wanted))
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_row_that_has_everything_gets_anything(name: str) -> None:
     everything = torch.arange(ITEMS + 1)[None]
