@@ -38,6 +38,7 @@ ELSEWHERE = (
     "tests/test_fake_device.py",
     "tests/test_losses_accelerator.py",
     "tests/test_sharding.py",
+    "tests/test_golden_draws.py",
 )
 PATIENCE = 5.0  # a mutant may take so many times as long as the tests do, and a minute
 

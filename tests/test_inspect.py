@@ -65,3 +65,9 @@ def test_picture_draws_the_first_slot_too() -> None:
     items = torch.tensor([[4, 6]])
     sa.inspect.draw(axes, identity(items), 0, items)
     assert [list(line.get_xdata()) for line in axes.lines] == [[0, 0], [1, 1]]
+    assert dict(
+        zip(axes.get_yticks(), (label.get_text() for label in axes.get_yticklabels()), strict=True)
+    ) == {
+        0: "after",
+        1: "before",
+    }

@@ -478,3 +478,9 @@ def test_a_pair_of_negatives_may_come_as_a_list() -> None:
         loss(hidden, table, target, negatives=[ids, log_q]),
         loss(hidden, table, target, negatives=(ids, log_q)),
     )
+
+
+@pytest.mark.parametrize("alpha", [-0.5, 1.5])
+def test_focal_alpha_is_a_share(alpha: float) -> None:
+    with pytest.raises(ValueError, match=f"alpha={alpha}"):
+        sa.FocalLoss(alpha=alpha)

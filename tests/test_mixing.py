@@ -487,3 +487,9 @@ def test_errors_of_cross_mixup() -> None:
     feature = sa.CrossMixup(over="feature").sample(torch.zeros(2, 3, 4))
     with pytest.raises(ValueError, match=r"lam.shape=\(2, 1, 4\), got shape=\(2, 3, 5\)"):
         feature(torch.zeros(2, 3, 5))
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 2, 5)])
+def test_cross_mixup_wants_three_axes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="hidden must be"):
+        sa.CrossMixup(0.4).sample(torch.zeros(shape))

@@ -465,3 +465,24 @@ def test_missing_timestamps(name: str) -> None:
         operator(batch.items)
     with pytest.raises(ValueError, match="timestamps=None"):
         sa.Policy([sa.Crop(0.2, 0.7), operator]).sample(batch.items)
+
+
+def test_messages_about_neighbours_say_what_is_wrong() -> None:
+    for wrong in (-4, 7):
+        table = torch.ones(5, 2, dtype=torch.int64)
+        table[1, 1] = wrong
+        with pytest.raises(ValueError, match=f"got {wrong}$"):
+            sa.Substitute(0.1, 0.2, table)
+
+
+def test_repr_shows_temperature_and_gaps_only_where_they_are_set() -> None:
+    similar = sa.ItemSimilarity.from_sequences([[1, 2, 3], [1, 3]], num_items=3, k=2)
+    assert "temperature" not in repr(sa.Substitute(0.1, 0.2, similar))
+    assert "temperature=0.5" in repr(sa.Substitute(0.1, 0.2, similar, top=2, temperature=0.5))
+    for operator, usual, other in (
+        (sa.TimeSubstitute, "smallest", "largest"),
+        (sa.TimeInsert, "largest", "smallest"),
+    ):
+        assert repr(operator(0.1, 0.2, similar)) == repr(operator(0.1, 0.2, similar, gaps=usual))
+        assert "gaps" not in repr(operator(0.1, 0.2, similar))
+        assert f"gaps='{other}'" in repr(operator(0.1, 0.2, similar, gaps=other))

@@ -261,3 +261,15 @@ def test_noise_of_a_policy_of_ones_own() -> None:
 
     with pytest.raises(TypeError, match="of_rows"):
         Odd(0.5, 0.5).sample(sa.pack(ROWS))
+
+
+@pytest.mark.parametrize("offsets", [torch.zeros(2, 2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)])
+def test_packed_wants_offsets_with_one_axis(offsets: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"offsets must be \(rows \+ 1,\)"):
+        sa.Packed(torch.arange(4), offsets, length=4)
+
+
+@pytest.mark.parametrize("offsets", [[1, 2, 4], [0, 2, 3], [0, 3, 2, 4], [[0, 4]], []])
+def test_pack_wants_offsets_that_fit(offsets: list[int]) -> None:
+    with pytest.raises(ValueError, match="offsets must ascend from 0 to the number of values"):
+        sa.pack(torch.arange(1, 5), offsets=torch.tensor(offsets, dtype=torch.int64))

@@ -318,3 +318,9 @@ def test_of_batches_refuses() -> None:
     with pytest.raises(ValueError, match="padded ids"):
         sa.ItemSimilarity.from_batches(lambda: [torch.tensor([1, 2])], 3)
     assert not sa.ItemSimilarity.from_batches(lambda: [], 3).neighbours.any()
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_catalog_has_items(count: int) -> None:
+    with pytest.raises(ValueError, match=f"num_items={count}"):
+        sa.ItemSimilarity.from_batches(lambda: iter([torch.tensor([[1, 2]])]), count)

@@ -53,7 +53,7 @@ def share_views(
     return list(zip(*drawn, strict=True))
 
 
-def check_members(members: object, *, least: int = 1) -> list[Augmentation]:
+def check_members(members: object, *, least: int) -> list[Augmentation]:
     """A list of operators that agree on pad id and side."""
     if not isinstance(members, (list, tuple, nn.ModuleList)):
         raise TypeError(f"operators must be a list, got {type(members).__name__}: write [crop, mask]")
