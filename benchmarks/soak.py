@@ -11,6 +11,7 @@ line through all minutes but the first tenth, with their standard errors.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import time
 from collections.abc import Callable
@@ -75,7 +76,11 @@ def slopes(rows: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
         name: linregress(hours, [row[name] for row in settled])
         for name in ("resident_mib", "steps_per_own_second", "graphs")
     }
-    return {name: (float(line.slope), float(line.stderr)) for name, line in lines.items()}
+    # Of numbers that are all the same the error is 0, where scipy has 0 / 0.
+    return {
+        name: (float(line.slope), 0.0 if math.isnan(line.stderr) else float(line.stderr))
+        for name, line in lines.items()
+    }
 
 
 def main() -> None:

@@ -432,7 +432,12 @@ def test_wrong_gaps(cls: type[sa.Operator]) -> None:
         ([[1, 2]], {}, TypeError, "list"),
         (torch.ones(V + 2, 3), {}, TypeError, "torch.float32"),
         (torch.ones(V + 2, dtype=torch.int64), {}, ValueError, rf"neighbours.shape=\({V + 2},\)"),
-        (torch.ones(V + 2, 0, dtype=torch.int64), {}, ValueError, rf"neighbours.shape=\({V + 2}, 0\)"),
+        (
+            torch.ones(V + 2, 0, dtype=torch.int64),
+            {},
+            ValueError,
+            rf"K\) ids, got neighbours.shape=\({V + 2}, 0\)",
+        ),
         (torch.full((V + 2, 2), V + 1), {}, ValueError, f"got {V + 1}"),
         (torch.full((V + 2, 2), -1), {}, ValueError, "got -1"),
         (torch.full((V + 2, 2), 5), {"pad_id": 5}, ValueError, "pad_id=5"),

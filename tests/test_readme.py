@@ -168,11 +168,12 @@ def test_tables_of_benchmarks_are_those_of_the_measurements() -> None:
         )
 
 
-def test_tables_of_scaling_are_those_of_the_measurements() -> None:
-    scaling = load(ROOT / "docs" / "scaling_table.py")
-    text = scaling.PAGE.read_text(encoding="utf-8")
-    for section, made in scaling.sections().items():
-        assert text == scaling.replaced(text, section, made), "run: python docs/scaling_table.py --write"
+@pytest.mark.parametrize("name", ["scaling", "reliability"])
+def test_tables_of_a_page_are_those_of_the_measurements(name: str) -> None:
+    tables = load(ROOT / "docs" / f"{name}_table.py")
+    text = tables.PAGE.read_text(encoding="utf-8")
+    for section, made in tables.sections().items():
+        assert text == tables.replaced(text, section, made), f"run: python docs/{name}_table.py --write"
 
 
 def test_the_tables_of_losses_are_made_from_json() -> None:
