@@ -484,3 +484,25 @@ def test_a_pair_of_negatives_may_come_as_a_list() -> None:
 def test_focal_alpha_is_a_share(alpha: float) -> None:
     with pytest.raises(ValueError, match=f"alpha={alpha}"):
         sa.FocalLoss(alpha=alpha)
+
+
+@pytest.mark.parametrize(
+    "loss", [sa.BCELoss(), sa.BPRLoss(), sa.FocalLoss(), sa.GBCELoss(num_items=9), sa.SampledSoftmaxLoss()]
+)
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (2, 3, 0), (0, 4), (2, 3, 0, 4)])
+def test_no_negatives_at_all_are_refused(loss: torch.nn.Module, shape: tuple[int, ...]) -> None:
+    kind = torch.float32 if shape[-1] else torch.int64
+    with pytest.raises(ValueError, match="at least one"):
+        loss(
+            torch.zeros(2, 3, 4),
+            torch.zeros(11, 4),
+            torch.ones(2, 3).long(),
+            negatives=torch.zeros(shape, dtype=kind),
+        )
+
+
+def test_valid_is_a_tensor() -> None:
+    with pytest.raises(TypeError, match="valid must be a bool tensor"):
+        sa.ICELoss(catalog=slice(1, 10))(
+            torch.zeros(1, 2, 4), torch.zeros(11, 4), torch.ones(1, 2).long(), valid=[[True, False]]
+        )  # type: ignore[arg-type]

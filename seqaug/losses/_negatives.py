@@ -74,6 +74,10 @@ def score_negatives(tokens: Tokens, table: Table, negatives: Negatives) -> Score
             f"negatives must be {FORMS}, with rows and steps as in {tuple(tokens.shape)}, "
             f"got negatives.shape={tuple(ids.shape)}"
         )
+    if ids.shape[-2 if vectors else -1] == 0:
+        raise ValueError(
+            f"a loss on negatives needs at least one for each target, got negatives.shape={tuple(ids.shape)}"
+        )
     if log_q is not None and (vectors or log_q.shape != ids.shape):
         raise ValueError(
             "the log_q of negatives must come with ids of the same shape, "

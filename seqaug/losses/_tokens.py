@@ -185,6 +185,8 @@ def check_ids(name: str, ids: Tensor, shape: torch.Size) -> None:
 
 
 def check_valid(valid: Tensor, shape: torch.Size) -> None:
+    if not isinstance(valid, Tensor):
+        raise TypeError(f"valid must be a bool tensor of shape {tuple(shape)}, got {type(valid).__name__}")
     if valid.dtype != torch.bool or valid.shape != shape:
         raise ValueError(
             f"valid must be bool of shape {tuple(shape)}, got {valid.dtype} of shape {tuple(valid.shape)}"
