@@ -127,8 +127,9 @@ def test_only_what_is_asked_for(backend: str, wanted: str) -> None:
 
 @pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision_is_no_worse_than_cross_entropy(backend: str, dtype: torch.dtype) -> None:
-    hidden, table = inputs(tokens=64, items=3001, features=32, dtype=dtype, scale=0.5)
+@pytest.mark.parametrize("scale", [0.03, 0.5, 2.0])
+def test_low_precision_is_no_worse_than_cross_entropy(backend: str, dtype: torch.dtype, scale: float) -> None:
+    hidden, table = inputs(tokens=64, items=3001, features=32, dtype=dtype, scale=scale)
     ids = torch.arange(1, 65)
     exact = [x.detach().double().requires_grad_() for x in (hidden, table)]
     want = F.cross_entropy(exact[0] @ exact[1].T, ids)
@@ -139,7 +140,7 @@ def test_low_precision_is_no_worse_than_cross_entropy(backend: str, dtype: torch
     our_grads = torch.autograd.grad(ours, (hidden, table))
     assert (ours.double() - want).abs() <= (usual.double() - want).abs() + 1e-6
     for mine, theirs, true in zip(our_grads, usual_grads, right, strict=True):
-        assert (mine.double() - true).norm() <= 1.05 * (theirs.double() - true).norm()
+        assert (mine.double() - true).norm() <= 1.01 * (theirs.double() - true).norm()
 
 
 def test_float16_gradients_of_a_mean_do_not_vanish() -> None:
@@ -189,7 +190,7 @@ def test_operators_keep_torchs_contract(backend: str) -> None:
     torch.library.opcheck(ops.logsumexp, (hidden, table, 1, 28, True, backend), test_utils=checks[:3])
     weight = torch.rand(3, dtype=torch.float64)
     score = torch.rand(3, dtype=torch.float64)
-    arguments = (hidden, table, score, weight, 1, 28, False, 0.0, True, True, backend)
+    arguments = (hidden, table, score, weight, 1, 28, False, 0.0, True, True, backend, hidden.dtype)
     torch.library.opcheck(ops.softmax_total, arguments, test_utils=checks[:3])
 
 

@@ -60,8 +60,9 @@ def softmax_total(
     need_hidden: bool,
     need_table: bool,
     backend: str,
+    products: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """sum_r weight_r * surprise_r, with every gradient of it made on the way.
+    """sum_r weight_r * surprise_r, with every gradient of it made on the way, from products of that dtype.
 
     Returns the total (), each token's value and weighted slope (T,), and the gradients of hidden and table
     through the denominator, empty where not needed.
@@ -71,7 +72,12 @@ def softmax_total(
         return weight[span] * surprise(lse, score[span], extra, gamma)[1]
 
     found = backends.softmax_gradients(
-        backend, hidden, table[start:stop], slope, need_hidden=need_hidden, need_table=need_table
+        backend,
+        hidden.to(products),
+        table[start:stop].to(products),
+        slope,
+        need_hidden=need_hidden,
+        need_table=need_table,
     )
     value, steepness = surprise(found.lse, score, extra, gamma)
     hidden_part = hidden.new_empty(0) if found.hidden is None else found.hidden.to(hidden.dtype)
@@ -92,6 +98,7 @@ def _(
     need_hidden: bool,
     need_table: bool,
     backend: str,
+    products: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     hidden_part = torch.empty_like(hidden) if need_hidden else hidden.new_empty(0)
     table_part = torch.empty_like(table) if need_table else table.new_empty(0)
@@ -108,13 +115,16 @@ def total(
     extra: bool,
     gamma: float,
     backend: str,
+    products: torch.dtype,
 ) -> Tensor:
     """The differentiable sum of weighted losses; only the gradients that somebody waits for are made."""
     if backend == "naive":
-        lse = naive.logsumexp(hidden, table, start, stop)
+        lse = naive.logsumexp(hidden.to(products), table.to(products), start, stop)
         return (weight * surprise(lse, score, extra, gamma)[0]).sum()
     needs = [torch.is_grad_enabled() and value.requires_grad for value in (hidden, table)]
-    return softmax_total(hidden, table, score, weight, start, stop, extra, gamma, *needs, backend)[0]
+    return softmax_total(hidden, table, score, weight, start, stop, extra, gamma, *needs, backend, products)[
+        0
+    ]
 
 
 def denominators(hidden: Tensor, table: Tensor, start: int, stop: int, backend: str) -> Tensor:
@@ -167,7 +177,7 @@ def _save_softmax_total(ctx, inputs, output):  # type: ignore[no-untyped-def]
 def _softmax_total_backward(ctx, grad, *twice):  # type: ignore[no-untyped-def]
     if any(part is not None for part in twice):
         raise RuntimeError(TWICE)
-    nothing = (None,) * 7
+    nothing = (None,) * 8
     if grad is None:
         return None, None, None, None, *nothing
     value, steepness, hidden_part, table_part = ctx.saved_tensors

@@ -22,10 +22,17 @@ def catalog_loss(
     two_values = tokens.second is not None and gamma != 0.0
     table = spread(table)
     if rule.reduction != "none" and not two_values and not isinstance(table, ShardedTable):
-        score = over_targets(tokens, lambda half: target_score(tokens, table, half))
         states, entries = functional.same_dtype(tokens.hidden, functional.dense(table))
+        products, wide = states.dtype, tokens.share.dtype
+        if products != wide:
+            # In front of both parts of the loss, so that their gradients meet before they are rounded, once.
+            states, table = states.to(wide), entries.to(wide)
+            tokens, entries = tokens._replace(hidden=states), table
+        score = over_targets(tokens, lambda half: target_score(tokens, table, half))
         with functional.full_precision(states.device.type):
-            return ops.total(states, entries, score, tokens.share, start, stop, extra, gamma, backend)
+            return ops.total(
+                states, entries, score, tokens.share, start, stop, extra, gamma, backend, products
+            )
     lse = functional.denominators(tokens.queries, table, start, stop, backend)
 
     def value(half: Tensor) -> Tensor:
