@@ -214,6 +214,12 @@ def over_targets(tokens: Tokens, value: Callable[[Tensor], Tensor]) -> Tensor:
     return tokens.lam * first + (1.0 - tokens.lam) * value(tokens.second)
 
 
+def nothing(tokens: Tokens, table: Table, rule: Rule) -> Tensor:
+    """The loss of no tokens: 0, with zero gradients, which other processes may wait for."""
+    rows = table.local[:0] if isinstance(table, ShardedTable) else read_rows(table, tokens.real[:0].long())
+    return finish((tokens.hidden.sum(1) + rows.sum()).to(tokens.share.dtype), tokens, rule)
+
+
 def finish(values: Tensor, tokens: Tokens, rule: Rule) -> Tensor:
     """Values of tokens to the loss: a number, or one per position with 0 where nothing is real."""
     parts = tokens.share * values.masked_fill(~tokens.real, 0.0)

@@ -15,7 +15,7 @@ from seqaug.functional import catalog_bounds, dense, full_precision
 from seqaug.kernels.surprise import softplus
 from seqaug.losses._base import ItemLoss, check_catalog
 from seqaug.losses._negatives import Negatives, refuse
-from seqaug.losses._tokens import Target, Tokens, finish, gather_tokens, over_targets, target_score
+from seqaug.losses._tokens import Target, Tokens, finish, gather_tokens, nothing, over_targets, target_score
 from seqaug.retrieval import nearest_rows
 from seqaug.sharding import ShardedTable, Table, first_rank_says, logsumexp_over_ranks, spread
 from seqaug.sparse_table import read_rows
@@ -100,7 +100,7 @@ class SCELoss(ItemLoss):
         start, stop = catalog_bounds(table, self.catalog)
         count = len(tokens.hidden)
         if count == 0:
-            return finish(tokens.hidden.sum(1).to(tokens.share.dtype), tokens, self.rule)
+            return nothing(tokens, table, self.rule)
         buckets = twice_the_root(count) if self.buckets is None else self.buckets
         height = twice_the_root(count) if self.tokens_per_bucket is None else self.tokens_per_bucket
         with full_precision(hidden.device.type):
@@ -244,7 +244,7 @@ class RECELoss(ItemLoss):
         start, stop = catalog_bounds(table, self.catalog)
         count = len(tokens.hidden)
         if count == 0:
-            return finish(tokens.hidden.sum(1).to(tokens.share.dtype), tokens, self.rule)
+            return nothing(tokens, table, self.rule)
         fewer = min(count, stop - start)
         chunks = min(twice_the_root(fewer) if self.chunks is None else self.chunks, fewer)
         reach = min(self.neighbours, (chunks - 1) // 2)  # further would meet a chunk twice
