@@ -159,3 +159,47 @@ def test_damaged_checkpoints(data: Path, whole: tuple[Path, float], tmp_path: Pa
     code, said = finished(start("--resume", out))
     assert code == 0, said
     check_same(out, whole[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "error",
+    [
+        "torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20 GiB')",
+        "RuntimeError('DefaultCPUAllocator: not enough memory: you tried to allocate memory')",
+        "MemoryError('no more')",
+    ],
+)
+def test_out_of_memory_in_one_step(error: str, data: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    once = (
+        f"import torch, sys; sys.path.insert(0, {str(ROOT / 'examples')!r}); sys.path.insert(0, {str(ROOT)!r})\n"
+        "from recsys.recommender import Recommender; own = Recommender.training_step\n"
+        "def step(self, batch, number):\n"
+        f"    if self.current_epoch == 3 and number == 2: raise {error}\n"
+        "    return own(self, batch, number)\n"
+        "Recommender.training_step = step"
+    )
+    code, said = finished(start("--data", data, *OPTIONS, "--out", out, before=once))
+    last = said.strip().splitlines()[-1]
+    assert code == 2 and last.startswith("error: out of memory (") and f"--resume {out}" in last, said
+    assert "Traceback" not in said
+    check_whole(out)
+    code, said = finished(start("--resume", out))
+    assert code == 0, said
+    check_same(out, whole[0])
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written(data: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
+    """Where mkdir and open for writing are refused, as on a disk mounted for reading."""
+    out = tmp_path / "run"
+    refuse = (
+        "import os, pathlib\n"
+        "def refuse(self, *_, **__): raise PermissionError(30, 'Read-only file system', str(self))\n"
+        "pathlib.Path.mkdir = refuse"
+    )
+    code, said = finished(start("--data", data, *OPTIONS, "--out", out, before=refuse))
+    last = said.strip().splitlines()[-1]
+    assert code == 2 and last.startswith("error: ") and "Read-only file system" in last, said
+    assert "Traceback" not in said and not out.exists()

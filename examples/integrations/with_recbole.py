@@ -3,7 +3,8 @@
 python examples/integrations/with_recbole.py
 
 RecBole makes one training row per prefix and scores its last step. A loss at every step needs only the last prefix of a user:
-an epoch is a hundredth of the work, so that both take about as many steps here. It pads on the right, and its table has no row for a mask.
+an epoch is a hundredth of the work, so that both take about as many steps here. It pads on the right, and its table has no
+row for a mask.
 """
 
 from __future__ import annotations

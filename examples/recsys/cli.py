@@ -144,15 +144,30 @@ def carry_out(job: Job, hybrid: type[NextItem], others: Mapping[str, type[NextIt
         return ranks.fail(error)
     except OSError as error:  # a full disk, a folder that went away: what was written before is whole
         return ranks.fail(UsageError(f"cannot go on: {error}; mend it and continue with --resume {job.out}"))
-    except RuntimeError as error:
-        if not ranks.is_lost(error):
+    except (MemoryError, RuntimeError) as error:
+        if ranks.is_lost(error):
+            return ranks.fail_alone(job.out, error)
+        if ranks.world() > 1 or not is_out_of_memory(error):
             raise
-        return ranks.fail_alone(job.out, error)
+        first = str(error).splitlines()[0][:120]
+        return ranks.fail(
+            UsageError(
+                f"out of memory ({first}): free some and continue with --resume {job.out}, or begin anew with a smaller --batch-size"
+            )
+        )
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
         if ranks.speaks():
             print(f"\nstopped; continue with --resume {job.out}", file=sys.stderr)
         return 130
     return 0
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Also the error without a class of its own that torch raises on a CPU."""
+    import torch  # takes seconds to import: not before the input is known good
+
+    kinds = MemoryError, torch.OutOfMemoryError
+    return isinstance(error, kinds) or "allocate memory" in str(error)
 
 
 def _words(text: str) -> tuple[str, ...]:
