@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from einops import rearrange
@@ -235,6 +235,9 @@ class CrossMixup(nn.Module):
             mixed,
             self.over,
         )
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any
 
     def __repr__(self) -> str:
         return f"CrossMixup({self.alpha!r}, over={self.over!r})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange, repeat
@@ -137,6 +138,9 @@ class FeatureMask(nn.Module):
         if not self.training:
             return vectors
         return self.sample(vectors, generator=generator)(vectors)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any
 
     def __repr__(self) -> str:
         defaults = {"fields": None, "per": "row", "rescale": False}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from einops import rearrange
@@ -281,6 +281,9 @@ class MixupOp(nn.Module):
             return Mixed(embedding(items), ones, ones, identity(items, self.operator.pad_id))
         mix = self.sample(items, timestamps=timestamps, generator=generator)
         return Mixed(mix(embedding(items), embedding(mix.edit(items))), mix.weight, mix.lam, mix.edit)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any
 
     def _mix_packed(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from types import FunctionType
-from typing import Any, ClassVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -222,6 +222,9 @@ class Augmentation(nn.Module):
         if not self.training:
             return items
         return self.sample(items, timestamps=timestamps, generator=generator)(items)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any
 
     def _layout(self) -> list[str]:
         """The arguments of the repr that are not at their defaults."""

@@ -21,6 +21,11 @@ def operators(items: Tensor, timestamps: Tensor) -> None:
     assert_type(edit.align(timestamps, fill=-1), Tensor)
     assert_type(edit.then(edit), sa.Edit)
     assert_type(edit.choice, Tensor | None)
+    assert_type(policy(items, timestamps=timestamps), Tensor)
+    rows = sa.pack([[1, 2, 3], [4]])
+    assert_type(policy(rows), sa.Packed)
+    assert_type(policy.sample(rows), sa.PackedEdit)
+    policy([1, 2, 3])  # type: ignore[call-overload]
     sa.Crop("0.2", 0.7)  # type: ignore[arg-type]
     sa.Crop(0.2, 0.7, side="up")  # type: ignore[arg-type]
     sa.Mask(0.2, 0.7)  # type: ignore[call-arg]
@@ -34,18 +39,20 @@ def mixing(items: Tensor, hidden: Tensor, embedding: torch.nn.Embedding) -> None
     pair = sa.CrossMixup(0.4, over="position").sample(hidden, valid=items != 0)
     assert_type(pair(hidden), Tensor)
     assert_type(pair.targets(items), sa.SoftTarget)
+    assert_type(sa.MixupOp(sa.Crop(0.2, 0.7))(items, embedding), sa.Mixed)
+    assert_type(sa.CrossMixup(0.4, over="position")(hidden), sa.Pair)
     sa.MixupOp("crop")  # type: ignore[arg-type]
 
 
 def losses(hidden: Tensor, table: Tensor, target: Tensor, soft: sa.SoftTarget) -> None:
     ice = sa.ICELoss(catalog=slice(1, 11))
-    ice.forward(hidden, table, target)
-    ice.forward(hidden, table, soft, weight=target, valid=target != 0)
-    assert_type(ice.forward(hidden, table, target), Tensor)
+    assert_type(ice(hidden, table, target), Tensor)
+    assert_type(ice(hidden, table, soft, weight=target, valid=target != 0), Tensor)
+    assert_type(sa.BCELoss()(hidden, table, target, negatives=target), Tensor)
     assert_type(sa.UniformNegatives(10, k=2).sample(target, history=target), tuple[Tensor, Tensor])
     assert_type(sa.functional.linear_logsumexp(hidden, table), Tensor)
     sa.ICELoss()  # type: ignore[call-arg]
-    ice.forward(hidden, table, [1, 2])  # type: ignore[arg-type]
+    ice(hidden, table, [1, 2])  # type: ignore[arg-type]
 
 
 def around(rows: list[list[int]]) -> None:

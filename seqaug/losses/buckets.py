@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
@@ -123,6 +124,9 @@ class SCELoss(ItemLoss):
                 return softplus(best - target_score(tokens, table, half))
 
             return finish(over_targets(tokens, value), tokens, self.rule)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any
 
 
 def find_buckets(
@@ -256,6 +260,9 @@ class RECELoss(ItemLoss):
                 return softplus(others - target_score(tokens, table, half))
 
             return finish(over_targets(tokens, value), tokens, self.rule)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any
 
 
 def hash_round(tokens: Tokens, items: Tensor, chunks: int) -> tuple[Tensor, Tensor]:

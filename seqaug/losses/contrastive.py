@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -74,6 +76,9 @@ class InfoNCELoss(ItemLoss):
         with full_precision(hidden.device.type):
             value = info_nce(tokens.hidden, tokens.first, tokens.real, self.temperature, tokens.share.dtype)
         return finish(value, tokens, self.rule)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any
 
 
 def info_nce(one: Tensor, two: Tensor, real: Tensor, temperature: float, dtype: torch.dtype) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -76,6 +78,9 @@ class FocalLoss(ItemLoss):
         with_target = over_targets(tokens, lambda half: focal(target_score(tokens, table, half), self.gamma))
         return finish(self.alpha * with_target + (1.0 - self.alpha) * against, tokens, self.rule)
 
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any
+
 
 class SoftmaxFocalLoss(CatalogLoss):
     """Focal loss on the softmax over the whole catalog, at every real timestep.
@@ -134,3 +139,6 @@ class SoftmaxFocalLoss(CatalogLoss):
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
         self.note_backend(tokens.hidden, table)
         return catalog_loss(tokens, table, self.catalog, self.rule, self.gamma, self.backend)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any

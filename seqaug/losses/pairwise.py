@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from einops import rearrange
 from torch import Tensor
 
@@ -59,6 +61,9 @@ class BCELoss(ItemLoss):
         with_target = over_targets(tokens, lambda half: softplus(-target_score(tokens, table, half)))
         return finish(with_target + against, tokens, self.rule)
 
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any
+
 
 class BPRLoss(ItemLoss):
     """Bayesian personalised ranking: the target above each of its sampled negatives.
@@ -102,6 +107,9 @@ class BPRLoss(ItemLoss):
             return softplus(against - rearrange(score, "t -> t 1")).mean(1)
 
         return finish(over_targets(tokens, value), tokens, self.rule)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any
 
 
 class GBCELoss(ItemLoss):
@@ -163,3 +171,6 @@ class GBCELoss(ItemLoss):
         beta = rate * (self.t * (1.0 - 1.0 / rate) + 1.0 / rate)
         with_target = over_targets(tokens, lambda half: softplus(-target_score(tokens, table, half)))
         return finish((beta * with_target + softplus(scores).sum(1)) / (k + 1), tokens, self.rule)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
@@ -79,3 +80,6 @@ class SampledSoftmaxLoss(ItemLoss):
             return softplus(others - target_score(tokens, table, half))
 
         return finish(over_targets(tokens, value), tokens, self.rule)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any

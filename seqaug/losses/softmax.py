@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from seqaug import functional
@@ -125,6 +127,9 @@ class ICELoss(CatalogLoss):
         self.note_backend(tokens.hidden, table)
         return catalog_loss(tokens, table, self.catalog, self.rule, 0.0, self.backend)
 
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any
+
 
 class CELoss(CatalogLoss):
     """Cross-entropy over the whole catalog at the last real timestep of each row only.
@@ -157,3 +162,6 @@ class CELoss(CatalogLoss):
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule, only_last=True)
         self.note_backend(tokens.hidden, table)
         return catalog_loss(tokens, table, self.catalog, self.rule, 0.0, self.backend)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch's own says Any
