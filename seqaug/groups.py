@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqaug._checks import Side
+from seqaug.noise import noise_of_rows
 
 # What one more group costs, in slots: calls of kernels instead of work in them.
 _COST_OF_A_GROUP = 12_000
@@ -108,7 +110,11 @@ class Cells:
             begin + width * torch.arange(rows, device=group.rows.device)
             for begin, (rows, width), group in zip(begins, self.shapes, groups, strict=True)
         ]
-        self._groups = groups
+        self.rows = torch.cat([group.rows for group in groups])
+        """(B,) int64; the rows as they are laid out, group after group."""
+        self._place = torch.empty_like(self.rows).scatter(
+            0, self.rows, torch.arange(len(self.rows), device=self.rows.device)
+        )
         self._base = self.by_row(cells)
         self._width = self.by_row(
             [torch.full_like(cell, width) for cell, (_, width) in zip(cells, self.shapes, strict=True)]
@@ -118,19 +124,35 @@ class Cells:
         """What each group has for its rows, (R,) each, in the order of the rows: (B,)."""
         if len(per_group) == 1:
             return per_group[0]  # one group has its rows in order
-        rows = torch.cat([group.rows for group in self._groups])
-        values = torch.cat(list(per_group))
-        return torch.empty_like(values).scatter(0, rows, values)
+        return torch.cat(list(per_group)).index_select(0, self._place)
 
     def first_slot(self, lengths: Tensor) -> Tensor:
         """(B,) slot of the oldest of ``lengths`` items in the row's group."""
         return self._width - lengths if self.side == "left" else torch.zeros_like(lengths)
 
+    def first_cell(self, lengths: Tensor) -> Tensor:
+        """(B,) cell of the oldest of ``lengths`` items."""
+        return self._base + self.first_slot(lengths)
+
     def of_values(self, offsets: Tensor, total: int) -> Tensor:
         """(T,) int64; the cell of each value of rows that begin at ``offsets``."""
         lengths = offsets.diff()
-        first = self._base + self.first_slot(lengths) - offsets[:-1]
+        first = self.first_cell(lengths) - offsets[:-1]
         return torch.arange(total, device=offsets.device) + spread(first, lengths, total)
+
+    def noise(self, whole: Any, slots: int) -> list[Any]:
+        """Each group's part of the noise of the padded batch of ``slots``; see :func:`seqaug.noise.noise_of_rows`."""
+        if len(self.shapes) > 1:
+            whole = noise_of_rows(whole, self.rows, slice(None))
+        ends = accumulate(rows for rows, _ in self.shapes)
+        return [
+            noise_of_rows(
+                whole,
+                slice(end - rows, end),
+                slice(slots - width, None) if self.side == "left" else slice(width),
+            )
+            for end, (rows, width) in zip(ends, self.shapes, strict=True)
+        ]
 
     def fill(self, values: Tensor, cells: Tensor, padding: int) -> list[Tensor]:
         """The padded batch (R, width) of each group.

@@ -158,7 +158,7 @@ class Noise:
         x = self._half_mixed()
         return (x ^ (x >> 31)) & ((1 << _BITS) - 1)
 
-    def of_rows(self, rows: Tensor, slots: slice) -> Noise:
+    def of_rows(self, rows: Tensor | slice, slots: slice) -> Noise:
         """The noise of some rows in a narrower batch, in the order of the keys; see :func:`noise_of_rows`."""
         noise = Noise(self.rate[rows], self.start[rows], self.seeds[rows], self.distance[slots])
         noise._slot_bits = (
@@ -272,13 +272,13 @@ def first_by_sorting(keys: list[Tensor], count: Tensor, among: Tensor) -> Tensor
     return chosen
 
 
-def noise_of_rows(noise: Any, rows: Tensor, slots: slice) -> Any:
+def noise_of_rows(noise: Any, rows: Tensor | slice, slots: slice) -> Any:
     """Some rows of the noise of a batch, as it is for a batch of fewer slots: each row draws what it draws in the whole one.
 
     Args:
         noise: of an operator or policy: a :class:`Noise`, tensors (B, ...), whatever has a method ``of_rows(rows, slots)``, and
             tuples of them. What stands in a tuple twice stays one object, so that it is sorted once.
-        rows: (R,) int64.
+        rows: (R,) int64, or a slice of the batch.
         slots: the slots that are left.
 
     Returns:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seqaug._checks import Side, check_count, check_side
-from seqaug.groups import Group, group_rows, spread
+from seqaug.groups import Cells, Group, group_rows, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +78,29 @@ class Packed:
         device = self.offsets.device
         return tuple(replace(group, rows=group.rows.to(device)) for group in group_rows(lengths))
 
+    def laid_out(self, widths: tuple[int, ...], side: Side) -> tuple[Cells, Tensor]:
+        """The groups one after the other, and the cell (T,) of each value: found once for all operators and views.
+
+        Args:
+            widths: slots of each group.
+            side: where the padding goes.
+        """
+        known = self._layouts
+        if (widths, side) not in known:
+            layout = Cells(self.groups, widths, side)
+            known[widths, side] = layout, layout.of_values(self.offsets, len(self.values))
+        return known[widths, side]
+
+    @cached_property
+    def _layouts(self) -> dict[tuple[tuple[int, ...], Side], tuple[Cells, Tensor]]:
+        return {}
+
     def like(self, values: Tensor) -> Packed:
         """Other values, (T, ...), of the same rows."""
         other = Packed(values, self.offsets, self.length)
-        if "groups" in self.__dict__:
-            other.__dict__["groups"] = self.groups
+        for found in ("groups", "_layouts"):
+            if found in self.__dict__:
+                other.__dict__[found] = self.__dict__[found]
         return other
 
     def pad(self, *, side: Side = "left", fill: float | int | bool = 0) -> Tensor:

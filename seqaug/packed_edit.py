@@ -12,7 +12,6 @@ from torch import Tensor
 from seqaug._checks import Side
 from seqaug.edit import Edit
 from seqaug.groups import Cells, spread
-from seqaug.noise import noise_of_rows
 from seqaug.packed import Packed, is_nested, is_packed
 
 Rows = TypeVar("Rows", Tensor, Packed)
@@ -95,7 +94,7 @@ class PackedEdit:
                 "align works on bare values, too"
             )
         values = self._values(items)
-        read = values[self.source]
+        read = values.index_select(0, self.source)
         return self._as(items, torch.where(self.replaced >= 0, self.replaced.to(values.dtype), read))
 
     def align(self, x: Rows) -> Rows:
@@ -110,7 +109,7 @@ class PackedEdit:
         Raises:
             ValueError: ``x`` is not aligned with the edit's rows.
         """
-        return self._as(x, self._values(x)[self.source])
+        return self._as(x, self._values(x).index_select(0, self.source))
 
     def then(self, other: PackedEdit) -> PackedEdit:
         """This edit followed by one that was sampled on its result; see :meth:`seqaug.Edit.then`.
@@ -227,25 +226,27 @@ def plan_packed(
     Returns:
         A :class:`PackedEdit`.
     """
-    widths = [min(items.length, longest(group.width, items.length)) for group in items.groups]
-    layout = Cells(items.groups, widths, side)
-    cells = layout.of_values(items.offsets, len(items.values))
+    widths = tuple(min(items.length, longest(group.width, items.length)) for group in items.groups)
+    layout, cells = items.laid_out(widths, side)
     ids = layout.fill(items.values, cells, pad_id)
     times = [None] * len(ids) if timestamps is None else layout.fill(timestamps, cells, 0)
     edits = []
-    for group, width, own, when in zip(items.groups, widths, ids, times, strict=True):
-        kept = slice(items.length - width, None) if side == "left" else slice(width)
-        edits.append(plan(own, noise_of_rows(noise, group.rows, kept), when))
+    for own, part, when in zip(ids, layout.noise(noise, items.length), times, strict=True):
+        edits.append(plan(own, part, when))
 
     new = layout.by_row([edit.valid.sum(1) for edit in edits])
     offsets = torch.nn.functional.pad(new.cumsum(0), (1, 0))
     total = int(offsets[-1])  # the host waits: nobody else knows how large the result is
-    cells = layout.of_values(offsets, total)
-    old = items.lengths
-    source = torch.cat([edit.source.flatten() for edit in edits])[cells]
+    row = spread(torch.arange(len(new), device=new.device), new, total)
+    cells = (layout.first_cell(new) - offsets[:-1]).index_select(0, row) + torch.arange(
+        total, device=row.device
+    )
+    shift = items.offsets[:-1] - layout.first_slot(items.lengths)
+    source = torch.cat([edit.source.flatten() for edit in edits]).index_select(0, cells)
+    replaced = torch.cat([edit.replaced.flatten() for edit in edits]).index_select(0, cells)
     return PackedEdit(
-        source=source + spread(items.offsets[:-1] - layout.first_slot(old), new, total),
-        replaced=torch.cat([edit.replaced.flatten() for edit in edits])[cells],
+        source=source + shift.index_select(0, row),
+        replaced=replaced,
         rate=layout.by_row([edit.rate for edit in edits]),
         offsets=offsets,
         before=items.offsets,

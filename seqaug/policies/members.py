@@ -26,7 +26,7 @@ class PolicyNoise:
     choice: Tensor
     members: tuple[Any, ...]
 
-    def of_rows(self, rows: Tensor, slots: slice) -> PolicyNoise:
+    def of_rows(self, rows: Tensor | slice, slots: slice) -> PolicyNoise:
         """The noise of some rows; see :func:`seqaug.noise.noise_of_rows`."""
         return PolicyNoise(self.choice[rows], noise_of_rows(self.members, rows, slots))
 
