@@ -65,3 +65,28 @@ def check_items(items: object) -> None:
 def check_ids(items: Tensor) -> None:
     if items.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"items must be int64 or int32 ids, got items.dtype={items.dtype}: use items.long()")
+
+
+def check_fits(name: str, value: int, dtype: torch.dtype) -> None:
+    """An id that the dtype of the items can hold: it would come out as another one."""
+    if not torch.iinfo(dtype).min <= value <= torch.iinfo(dtype).max:
+        raise ValueError(f"{name} must fit into the items' {dtype}, got {name}={value}: use items.long()")
+
+
+def check_times(timestamps: object) -> None:
+    """Times that can be subtracted and compared."""
+    if not isinstance(timestamps, Tensor):
+        raise TypeError(f"timestamps must be a tensor, got {type(timestamps).__name__}")
+    if timestamps.dtype == torch.bool or timestamps.is_complex():
+        raise TypeError(
+            f"timestamps must be whole or real numbers, got timestamps.dtype={timestamps.dtype}: use seconds or days"
+        )
+
+
+def no_such_row(name: str, ids: Tensor, rows: int) -> ValueError:
+    """What to raise after a CPU has found ids outside a table; other devices find out too late to say it."""
+    found = ids.reshape(-1)
+    return ValueError(
+        f"{name} must be rows of a table of {rows}, 0..{rows - 1}, got {name} from {int(found.min())} to {int(found.max())}: "
+        "seqaug.check_batch finds where"
+    )

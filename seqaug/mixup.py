@@ -273,7 +273,15 @@ class MixupOp(nn.Module):
 
         Returns:
             A :class:`Mixed`.
+
+        Raises:
+            TypeError: ``embedding`` cannot be called.
         """
+        if not callable(embedding):
+            raise TypeError(
+                f"embedding must turn ids into vectors, got {type(embedding).__name__}: "
+                "pass model.item_embedding, or lambda ids: table[ids]"
+            )
         if is_packed(items):
             return self._mix_packed(items, embedding, timestamps, generator)
         if not self.training:

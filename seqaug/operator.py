@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 import torch
 from torch import Tensor, nn
 
-from seqaug._checks import Side, check_count, check_ids, check_items, check_rates, check_side
+from seqaug._checks import Side, check_count, check_ids, check_items, check_rates, check_side, check_times
 from seqaug.edit import Edit
 from seqaug.noise import Noise, draw_noise
 from seqaug.packed import Packed, is_packed, pack, values_of
@@ -36,7 +36,10 @@ def _own_code(function: FunctionType, owner: str) -> FunctionType:
 def check_batch_and_times(items: Tensor, timestamps: Tensor | None) -> None:
     """A batch of ids and, where there are any, times aligned with it."""
     check_items(items)
-    if timestamps is not None and timestamps.shape != items.shape:
+    if timestamps is None:
+        return
+    check_times(timestamps)
+    if timestamps.shape != items.shape:
         raise ValueError(
             f"timestamps must be aligned with the items, got timestamps.shape={tuple(timestamps.shape)} "
             f"for items.shape={tuple(items.shape)}"
@@ -48,6 +51,8 @@ def packed_and_times(items: Any, timestamps: Any) -> tuple[Packed, Tensor | None
     rows = pack(items)
     check_ids(rows.values)
     times = None if timestamps is None else values_of(timestamps)
+    if times is not None:
+        check_times(times)
     if times is not None and times.shape != rows.values.shape:
         raise ValueError(
             f"timestamps must be aligned with the items, got {tuple(times.shape)} of them "

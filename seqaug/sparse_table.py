@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqaug._checks import no_such_row
+
 
 @dataclass(frozen=True, eq=False)
 class SparseTable:
@@ -61,7 +63,13 @@ class SparseTable:
 
 
 def read_rows(table: Tensor | SparseTable, ids: Tensor) -> Tensor:
-    """Rows (..., D) of ids (...); a `SparseTable` gets a gradient for these rows alone."""
-    if isinstance(table, SparseTable):
-        return F.embedding(ids, table.weight, sparse=True)
-    return F.embedding(ids, table)
+    """Rows (..., D) of ids (...); a `SparseTable` gets a gradient for these rows alone.
+
+    Raises:
+        ValueError: on a CPU, ids that are no rows of the table. Other devices cannot tell in time: `check_batch` looks.
+    """
+    sparse = isinstance(table, SparseTable)
+    try:
+        return F.embedding(ids, table.weight if isinstance(table, SparseTable) else table, sparse=sparse)
+    except IndexError as error:
+        raise no_such_row("ids", ids, len(table)) from error

@@ -217,3 +217,17 @@ def test_losses_are_plain_modules(name: str) -> None:
         torch.manual_seed(0)
         assert torch.equal(twin(hidden, table, target, **extras), value)
         assert repr(twin) == repr(loss)
+
+
+@pytest.mark.parametrize("name", sorted(set(MAKE) - {"InfoNCELoss"}))
+@pytest.mark.parametrize("wrong", [ITEMS + 9, -1])
+def test_ids_without_a_row_in_the_table(name: str, wrong: int) -> None:
+    loss = MAKE[name]()
+    hidden, table, target, extras = arguments(loss, "ids")
+    assert isinstance(target, Tensor)
+    message = f"ids must be rows of a table of {ITEMS + 2}, .*{wrong}.*check_batch"
+    with pytest.raises(ValueError, match=message):
+        loss(hidden, table, target.masked_fill(target > 0, wrong), **extras)
+    if loss.needs_negatives:
+        with pytest.raises(ValueError, match=message):
+            loss(hidden, table, target, **extras | {"negatives": torch.full_like(extras["negatives"], wrong)})

@@ -493,3 +493,8 @@ def test_errors_of_cross_mixup() -> None:
 def test_cross_mixup_wants_three_axes(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="hidden must be"):
         sa.CrossMixup(0.4).sample(torch.zeros(shape))
+
+
+def test_embedding_that_cannot_be_called() -> None:
+    with pytest.raises(TypeError, match="embedding must turn ids into vectors, got Parameter"):
+        sa.MixupOp(sa.Crop(0.2, 0.7))(torch.tensor([[0, 1, 2]]), nn.Embedding(5, 3).weight)  # type: ignore[arg-type]

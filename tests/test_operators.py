@@ -371,6 +371,33 @@ def test_wrong_timestamps(name: str) -> None:
         EVERYTHING[name](batch.layout).sample(batch.items, timestamps=batch.timestamps[:, 1:])
 
 
+@everything
+@pytest.mark.parametrize("dtype", [torch.bool, torch.complex64])
+def test_timestamps_that_are_no_numbers(name: str, dtype: torch.dtype) -> None:
+    batch = make_batch(Layout(), [2, 3], 5)
+    with pytest.raises(TypeError, match="timestamps must be whole or real numbers"):
+        EVERYTHING[name](batch.layout).sample(batch.items, timestamps=batch.timestamps.to(dtype))
+
+
+@pytest.mark.parametrize("mask", [sa.Mask, sa.TimeMask])
+def test_mask_id_beyond_the_dtype_of_the_items(mask: type[sa.Mask]) -> None:
+    items, times = torch.tensor([[0, 1, 2]]), torch.tensor([[0, 1, 2]])
+    operator = mask(1.0, 1.0, mask_id=2**31)
+    assert operator(items, timestamps=times).max() == 2**31
+    with pytest.raises(
+        ValueError, match="mask_id must fit into the items' torch.int32, got mask_id=2147483648"
+    ):
+        operator(items.int(), timestamps=times)
+
+
+@pytest.mark.parametrize("wrong", [50, -3])
+@pytest.mark.parametrize("options", [{}, {"top": 3}, {"exclude_row": True}], ids=str)
+def test_ids_without_a_row_in_the_table(wrong: int, options: dict[str, object]) -> None:
+    operator = sa.Substitute(1.0, 1.0, torch.randint(1, 9, (10, 3)), **options)
+    with pytest.raises(ValueError, match=f"items must be rows of a table of 10.*{wrong}.*check_batch"):
+        operator(torch.tensor([[0, wrong, 2]]))
+
+
 RATED = sorted(set(OPERATORS) - {"RepeatPad"})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqaug._checks import Side, check_count
+from seqaug._checks import Side, check_count, check_fits
 from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Operator
@@ -23,7 +23,7 @@ class Mask(Operator):
         side: where the padding is.
 
     Raises:
-        ValueError: ``mask_id`` is negative or the pad id.
+        ValueError: ``mask_id`` is negative or the pad id, or does not fit into the dtype of the items.
 
     Example:
         >>> import torch, seqaug as sa
@@ -49,6 +49,7 @@ class Mask(Operator):
         self.mask_id = mask_id
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
+        check_fits("mask_id", self.mask_id, items.dtype)
         chosen, real, rate = self.chosen(items, noise)
         source = torch.where(real, slot_numbers(items), -1)
         return Edit(source, choose(chosen, self.mask_id, -1, items.dtype), rate, self.pad_id)

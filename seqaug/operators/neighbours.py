@@ -8,7 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from seqaug._checks import check_count, check_number
+from seqaug._checks import check_count, check_number, no_such_row
 from seqaug._pairs import all_pairs, float_bits, worth_comparing
 from seqaug._random import uniform_excluding
 from seqaug.noise import Noise
@@ -118,17 +118,23 @@ class Neighbours(nn.Module):
             (B, L) ids of the dtype of ``items``; anything in padded slots.
         """
         row = torch.where(real, items, 0)
+        try:
+            found = self._found(row, noise)
+        except IndexError as error:
+            raise no_such_row("items", row, len(self.ids)) from error
+        return torch.where(found > 0, found, self._stranger(items, real, noise)).to(items.dtype)
+
+    def _found(self, row: Tensor, noise: Noise) -> Tensor:
+        """(B, L) a neighbour of each of the items, 0 where there is none."""
         if self.exclude_row:
-            found = self._allowed(row.long(), noise)
-        elif self.shards is not None:
+            return self._allowed(row.long(), noise)
+        if self.shards is not None:
             near = self.nearest(row)  # what is none comes last
             place = noise.pick((near > 0).sum(-1).clamp(min=1))
-            found = rearrange(near.gather(-1, place[..., None]), "b l 1 -> b l")
-        elif self.top == 1:
-            found = look_up(self.ids[:, 0], row)
-        else:
-            found = look_up(self.ids.flatten(), pick_alias(row.long(), noise.bits, self.keep, self.alias))
-        return torch.where(found > 0, found, self._stranger(items, real, noise)).to(items.dtype)
+            return rearrange(near.gather(-1, place[..., None]), "b l 1 -> b l")
+        if self.top == 1:
+            return look_up(self.ids[:, 0], row)
+        return look_up(self.ids.flatten(), pick_alias(row.long(), noise.bits, self.keep, self.alias))
 
     def _allowed(self, row: Tensor, noise: Noise) -> Tensor:
         """(B, L) one of the nearest that the row has not, 0 where it has them all."""
