@@ -35,8 +35,8 @@ DIM, SLOTS = 64, 16
 Row = dict[str, Any]
 
 
-def train_step(loss: str, items: int, rows: int) -> Callable[[], float]:
-    """One training step as a call that gives the loss."""
+def train_step(loss: str, items: int, rows: int) -> tuple[Callable[[], float], nn.Embedding]:
+    """One training step as a call that gives the loss, and its table."""
     torch.manual_seed(0)
     sparse = loss != "ice"
     table = nn.Embedding(items + 2, DIM, sparse=sparse, _weight=torch.empty(items + 2, DIM).normal_(std=0.02))
@@ -66,7 +66,14 @@ def train_step(loss: str, items: int, rows: int) -> Callable[[], float]:
         optimizer.step()
         return value.item()
 
-    return step
+    return step, table
+
+
+def rows_changed(table: nn.Embedding) -> int:
+    """Rows of the table that the last step has changed: what a popular item is drawn for twice is changed once."""
+    gradient = table.weight.grad
+    assert gradient is not None
+    return gradient.coalesce().indices().shape[1] if gradient.is_sparse else len(gradient)
 
 
 def timed(step: Callable[[], object], repeats: int) -> float:
@@ -251,9 +258,10 @@ def main() -> None:
     parser.add_argument("--out", default="scaling", help="name of the JSON in benchmarks/results/")
     args = parser.parse_args()
     if args.step:
-        seconds = timed(train_step(args.step, args.items, args.rows), args.repeats)
+        step, table = train_step(args.step, args.items, args.rows)
+        seconds = timed(step, args.repeats)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"seconds": seconds, "peak_bytes": peak}))
+        print(json.dumps({"seconds": seconds, "peak_bytes": peak, "rows_changed": rows_changed(table)}))
         return
     path = RESULTS / f"{args.out}.json"
     results: Row = json.loads(path.read_text())["results"] if path.exists() else {}

@@ -65,12 +65,13 @@ def steps_measured(found: Row) -> str:
     rows = list({(row["loss"], row["items"], row["tokens"]): row for row in rows}.values())
     rows.sort(key=lambda row: (list(NAMES).index(row["loss"]), row["items"], row["tokens"]))
     return table(
-        "loss | items | tokens | step | peak memory of the process",
+        "loss | items | tokens | rows changed | step | peak memory of the process",
         [
             [
                 NAMES[r["loss"]],
                 f"{r['items']:,}",
                 f"{r['tokens']:,}",
+                f"{r['rows_changed']:,}",
                 seconds(r["seconds"]),
                 size(r["peak_bytes"]),
             ]
