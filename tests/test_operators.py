@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -49,12 +50,8 @@ def test_every_class_of_the_library_is_public_or_a_base() -> None:
     )
 
 
-@everything
-@given(batch=batches(), seed=seeds)
-def test_edit_is_well_formed(name: str, batch: Batch, seed: int) -> None:
-    layout, items = batch.layout, batch.items
-    rows, slots = items.shape
-    edit = sample(EVERYTHING[name](layout), batch, seed)
+def check_well_formed(edit: sa.Edit, batch: Batch) -> None:
+    layout, (rows, slots) = batch.layout, batch.items.shape
     assert edit.source.shape == edit.replaced.shape == (rows, slots)
     assert edit.source.dtype == torch.int64
     assert edit.pad_id == layout.pad_id
@@ -70,6 +67,25 @@ def test_edit_is_well_formed(name: str, batch: Batch, seed: int) -> None:
         assert all((source[slot] >= 0) == (slot in where) for slot in range(slots)), "padded on its side only"
         assert set(replaced) <= known | {-1}
         assert all(replaced[slot] == -1 for slot in range(slots) if source[slot] == -1)
+
+
+@everything
+@given(batch=batches(), seed=seeds)
+def test_edit_is_well_formed(name: str, batch: Batch, seed: int) -> None:
+    check_well_formed(sample(EVERYTHING[name](batch.layout), batch, seed), batch)
+
+
+@everything
+@given(batch=batches(), seed=seeds, data=st.data())
+def test_times_without_sense_leave_the_edit_well_formed(
+    name: str, batch: Batch, seed: int, data: st.DataObject
+) -> None:
+    odd = st.sampled_from([0.0, 1.0, -1.0, math.nan, math.inf, -math.inf, 1e308, -1e308])
+    size = batch.items.numel()
+    times = data.draw(st.lists(odd, min_size=size, max_size=size))
+    timestamps = torch.tensor(times, dtype=torch.float64).view(batch.items.shape)
+    operator, generator = EVERYTHING[name](batch.layout), torch.Generator().manual_seed(seed)
+    check_well_formed(operator.sample(batch.items, timestamps=timestamps, generator=generator), batch)
 
 
 @everything
