@@ -20,9 +20,9 @@ AUGMENTATION = {"sasrec-ice": {"views": 0, "mixes": (0, 0)}, "rmhsaocl": {"views
 
 if __name__ == "__main__":
     given = options()
-    settings = Settings(
+    settings = Settings(  # products as scores, as the others have them
         system=given.system, loss="ice", dim=DIM, layers=LAYERS, heads=HEADS, max_length=LENGTH, dropout=DROPOUT,
-        batch_size=BATCH, lr=LR, **AUGMENTATION[given.system],
+        batch_size=BATCH, lr=LR, cosine=0.0, **AUGMENTATION[given.system],
     )  # fmt: skip
     torch.manual_seed(0)
     model = build_encoder(given.data, settings).train()

@@ -25,10 +25,10 @@ PICTURE = DOCS / "pictures" / "benchmarks-losses.png"
 ICE, FULL = "ICELoss chunked", "cross_entropy on full logits"
 # The losses that can be trained with a million items, where their quality is, and when to take them.
 CHOICE = {
-    ICE: ("ice", "one step over the whole catalog is affordable: exact, nothing to tune"),
-    "SampledSoftmaxLoss 256": ("sampled", "it is not: uniform negatives with log-Q"),
-    "SCELoss": ("sce", "negatives near each hidden state are wanted, without a sampler"),
-    "RECELoss": ("rece", "the same, each item in reach counted once"),
+    ICE: ("sasrec-ice-products", "one step over the whole catalog is affordable: exact, nothing to tune"),
+    "SampledSoftmaxLoss 256": ("sasrec-sampled", "it is not: uniform negatives with log-Q"),
+    "SCELoss": ("sasrec-sce", "negatives near each hidden state are wanted, without a sampler"),
+    "RECELoss": ("sasrec-rece", "the same, each item in reach counted once"),
 }
 Row = dict[str, Any]
 
@@ -97,8 +97,8 @@ def choice(rows: list[Row], quality: dict[str, Any]) -> str:
     largest = max((row for row in rows if row["loss"] in CHOICE), key=lambda row: row["items"])
     found = {row["loss"]: row for row in rows if same_problem(row, largest)}
     lines = []
-    for name, (system, when) in CHOICE.items():
-        row, run = found[name], quality.get(system)
+    for name, (run_name, when) in CHOICE.items():
+        row, run = found[name], quality.get(run_name)
         test = (
             [f"{run['test'][figure]:.4f}" for figure in ("HR@10", "NDCG@10")]
             if run
@@ -110,7 +110,7 @@ def choice(rows: list[Row], quality: dict[str, Any]) -> str:
     head = "loss|ms|times faster|MiB|Beauty HR@10|Beauty NDCG@10|take it when"
     note = (
         f"One step, forward and backward, {tokens:,} tokens × {items:,} items × {features} features, {largest['dtype']}; "
-        "memory beyond table, gradients and inputs. Beauty: SASRec, seed 0, same settings but the loss, "
+        "memory beyond table, gradients and inputs. Beauty: SASRec with products as scores, seed 0, same settings but the loss, "
         "and 256 negatives for each row instead of for the batch."
     )
     return f"{table(head, lines)}\n\n{note}"
@@ -176,9 +176,9 @@ def pages() -> dict[Path, dict[str, str]]:
     """What belongs between which markers of which page."""
     files = read()
     rows = measured(files)
+    runs = {name: DOCS / "results" / f"beauty-{name}-seed0.json" for name, _ in CHOICE.values()}
     quality = {
-        path.name.split("-")[2]: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((DOCS / "results").glob("beauty-sasrec-*-seed0.json"))
+        name: json.loads(path.read_text(encoding="utf-8")) for name, path in runs.items() if path.exists()
     }
     whole, joint, paper = NOTHING, NOTHING, NOTHING
     if rows:

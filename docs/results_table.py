@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).resolve().parent
-sys.path.insert(0, str(DOCS))
+sys.path[:0] = [str(DOCS), str(DOCS.parent / "examples")]
 
 from benchmarks_table import replaced  # noqa: E402
+
+from recsys.settings import Settings  # noqa: E402
 
 PAGES = (DOCS.parent / "README.md", DOCS / "results.md")
 FIGURES = ("HR@5", "HR@10", "HR@20", "NDCG@5", "NDCG@10", "NDCG@20")
@@ -49,7 +51,8 @@ def read_runs(folder: Path = DOCS / "results") -> list[dict[str, Any]]:
 
 
 def recipe(run: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in run["settings"].items() if key not in NOT_RECIPE}
+    settings = Settings.from_json(run["settings"]).to_json()
+    return {key: value for key, value in settings.items() if key not in NOT_RECIPE}
 
 
 def figure(values: list[float]) -> str:

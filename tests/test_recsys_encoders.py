@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recsys.average import Average
-from recsys.encoders import ENCODERS, Cosine, SASRec, item_table
+from recsys.encoders import ENCODERS, Cosine, SASRec, item_table, item_vectors
 
 LENGTHS = (1, 2, 5, 7, 3)
 
@@ -123,3 +123,7 @@ def test_table_has_rows_for_padding_and_mask():
     table = item_table(31, 8)
     assert table.weight.shape == (33, 8)
     assert table.weight[0].eq(0).all() and table.weight[32].ne(0).any()
+
+
+def test_item_vectors_are_found_among_the_weights(encoder):
+    assert torch.equal(item_vectors(encoder.state_dict()), encoder.item_embedding.weight)

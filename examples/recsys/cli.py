@@ -80,7 +80,10 @@ def parser() -> Parser:
         enc.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"default {getattr(defaults, name)}")
     enc.add_argument("--dropout", type=float, help=f"default {defaults.dropout}")
     enc.add_argument(
-        "--cosine", type=float, help="score by the cosine over this temperature, instead of by the product"
+        "--cosine",
+        type=float,
+        help=f"score by the cosine over this temperature, 0: by the product (default {defaults.cosine:g}; "
+        "with --paper and binary losses 0)",
     )
     loop = p.add_argument_group("loop")
     loop.add_argument("--epochs", type=int, help=f"at most (default {defaults.epochs})")
@@ -92,7 +95,11 @@ def parser() -> Parser:
         action=argparse.BooleanOptionalAction,
         help="train on every prefix of a row for its last target, instead of on whole rows for all their targets",
     )
-    loop.add_argument("--average", type=float, help="decay of the running average of weights that is tested")
+    loop.add_argument(
+        "--average",
+        type=float,
+        help=f"decay of the running average of weights that is tested, 0: none (default {defaults.average:g}; likewise)",
+    )
     loop.add_argument("--batch-size", type=int, help=f"rows per step (default {defaults.batch_size})")
     loop.add_argument("--lr", type=float, help=f"of Adam (default {defaults.lr:g})")
     loop.add_argument("--seed", type=int, help=f"default {defaults.seed}")

@@ -170,5 +170,13 @@ class Cosine(nn.Module):
         return F.normalize(self.encoder(vectors, valid, newest), dim=-1) / self.temperature
 
 
+def item_vectors(weights: dict[str, Tensor]) -> Tensor:
+    """(V + 2, D) the item vectors in the weights of an encoder, whatever it scores by."""
+    plain = weights.get("item_embedding.weight")
+    if plain is not None:
+        return plain
+    return Direction()(weights["encoder.item_embedding.parametrizations.weight.original"])
+
+
 Encoder: TypeAlias = SASRec | GRU4Rec | Cosine
 ENCODERS: dict[str, type[SASRec | GRU4Rec]] = {"sasrec": SASRec, "gru4rec": GRU4Rec}

@@ -125,6 +125,8 @@ def views_line(objective: NextItem, data: Dataset, settings: Settings) -> str:
 
 def describe(settings: Settings) -> str:
     text = f"{settings.encoder}, {settings.loss} loss, dropout {settings.dropout:g}"
+    text += f", cosines over {settings.cosine:g}" if settings.cosine else ""
+    text += f", weights averaged by {settings.average:g}" if settings.average else ""
     if family(settings.system) in CONTRASTIVE:
         text += f", contrast {settings.contrast:g} at temperature {settings.temperature:g}"
     if settings.hybrid:

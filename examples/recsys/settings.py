@@ -58,10 +58,10 @@ class Settings:
     heads: int = 2
     max_length: int = 50
     dropout: float = 0.5
-    cosine: float = 0.0  # temperature of scores that are cosines; 0 = products
+    cosine: float = 0.07  # temperature of scores that are cosines; 0 = products
     # the loop
     prefixes: bool = False  # a row of its own for every target, instead of a target at every slot
-    average: float = 0.0  # decay of the running average of the weights that is tested; 0 = no average
+    average: float = 0.995  # decay of the running average of the weights that is tested; 0 = no average
     stages: int = 1
     epochs: int = 200
     patience: int = 10
@@ -94,13 +94,17 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
+        """Settings as they were written; what an older file does not name was not there yet."""
         pairs: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
-        return cls(**pairs)
+        return cls(**({"prefixes": False} | PRODUCTS | pairs))
 
 
 PLAIN: dict[str, Any] = {"views": 0, "mixes": (0, 0)}
+# What the published systems score with, and every system with a loss that asks of each item by itself, which cosines make worse.
+PRODUCTS: dict[str, Any] = {"cosine": 0.0, "average": 0.0}
+BINARY = ("bce", "focal", "bpr", "gbce")
 SYSTEMS: dict[str, dict[str, Any]] = {
     "rmhsaocl": {},
     "basrec": {
@@ -129,7 +133,8 @@ SYSTEMS |= {
 }
 
 # All three systems in a few minutes; its products are too small to share among threads.
-SHOP: dict[str, Any] = {"epochs": 60, "patience": 5, "threads": 1}
+# A temperature does not carry over from sparse data: at 0.07 its rows are learnt by heart.
+SHOP: dict[str, Any] = {"epochs": 60, "patience": 5, "threads": 1, "cosine": 0.15}
 
 PAPER: dict[str, Any] = {"dropout": 0.1, "stages": 2, "patience": 20, "reduction": "token"}
 PAPER_AUGMENTATION: dict[str, Any] = {
@@ -178,6 +183,8 @@ def resolve(system: str, given: dict[str, Any], paper: bool, data_name: str) -> 
         idle = AUGMENTATION if other else (*AUGMENTATION, *CONTRAST, "loss")
         given = {name: value for name, value in given.items() if name not in idle}
         chosen["stages"] = 1
+    if paper or (chosen | given).get("loss") in BINARY:
+        chosen |= PRODUCTS
     settings = check(dataclasses.replace(Settings(), **(chosen | given)))
     return dataclasses.replace(settings, system=name_of(family(system), settings.loss)) if other else settings
 

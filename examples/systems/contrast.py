@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 import seqaug as sa
 from recsys.batches import Batch
 from recsys.datasets import Dataset
-from recsys.encoders import Encoder
+from recsys.encoders import Cosine, Encoder
 from recsys.next_item import NextItem
 from recsys.settings import Settings
 
@@ -45,5 +47,12 @@ class Contrast(NextItem):
 
 
 def last_states(encoder: Encoder, items: Tensor) -> Tensor:
-    """(rows, features): what the encoder makes of each left-padded row."""
-    return encoder(encoder.item_embedding(items), items > 0, newest=1)[:, -1]
+    """(rows, features): what the encoder makes of each left-padded row, to be contrasted."""
+    return contrasted(encoder, encoder(encoder.item_embedding(items), items > 0, newest=1)[:, -1])
+
+
+def contrasted(encoder: Encoder, hidden: Tensor) -> Tensor:
+    """Hidden states (rows, features) as long as layer norm makes them, whatever the scores are: InfoNCE has its own temperature."""
+    if not isinstance(encoder, Cosine):
+        return hidden
+    return hidden * (encoder.temperature * math.sqrt(hidden.shape[1]))

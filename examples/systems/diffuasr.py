@@ -28,6 +28,7 @@ from tqdm import tqdm
 import seqaug as sa
 from recsys import ranks
 from recsys.datasets import Dataset
+from recsys.encoders import item_vectors
 from recsys.folder import write_atomic
 from recsys.next_item import NextItem, Start
 from recsys.settings import Settings
@@ -55,7 +56,7 @@ class DiffuASR(NextItem):
         data: Dataset, settings: Settings, folder: Path, control: Path, quiet: bool
     ) -> tuple[list[list[int]], dict[str, Any]]:
         """The items before each row, and how the diffusion model was trained."""
-        vectors = unit_variance(load_file(control / "weights.safetensors")["item_embedding.weight"])
+        vectors = unit_variance(item_vectors(load_file(control / "weights.safetensors")))
         rows = data.training_rows()
         model, facts = train_diffusion(vectors, rows, settings, folder / "diffusion.ckpt", quiet)
         generator = torch.Generator().manual_seed(settings.seed)

@@ -23,7 +23,7 @@ from recsys.datasets import Dataset, training_pairs
 from recsys.encoders import Encoder
 from recsys.next_item import NextItem
 from recsys.settings import Settings
-from systems.contrast import last_states
+from systems.contrast import contrasted, last_states
 
 
 class DuoRec(NextItem):
@@ -51,7 +51,7 @@ class DuoRec(NextItem):
             luck[:, 0] * (batch.target > 0).sum(1)
         ).long()  # how far the prefix ends before the newest slot
         rows = torch.arange(len(back), device=back.device)
-        one, two = hidden[rows, steps - 1 - back], again[rows, steps - 1 - back]
+        one, two = (contrasted(encoder, states[rows, steps - 1 - back]) for states in (hidden, again))
         partner = last_states(encoder, self.same_target.sample(batch.rows, back, luck[:, 1]))
         return losses | {
             "dropout": self.weight * self.info_nce(one, None, two),

@@ -136,6 +136,28 @@ def compared(runs: list[Run], table: str, published: dict[str, Any], against: st
     return lines
 
 
+def ablation(runs: list[Run]) -> list[str]:
+    """What was chosen among on validation, and what it is worth on test."""
+    lines = [
+        "| Beauty | best epoch | validation NDCG@10 | HR@10 | p | NDCG@10 | p |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    rows = rows_of(runs, "ablation", "Beauty")
+    for row in rows:
+        if not row.done:
+            lines.append(f"| {row.first.shown} | not run | | | | | |")
+            continue
+        other = reference(row, rows, runs, None)
+        epochs = [result["best_epoch"] for _, result in row.done]
+        chosen = statistics.fmean(result["validation"]["NDCG@10"] for _, result in row.done)
+        cells = [f"{statistics.fmean(epochs):.0f}", f"{chosen:.4f}"]
+        for name in FIGURES:
+            p = None if other is None or not other.done else p_value(row, other, name)
+            cells += [row.text(name), "" if p is None else f"{p:.2g}"]
+        lines.append(f"| {row.first.shown} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def reference(row: Row, rows: list[Row], runs: list[Run], against: str | None) -> Row | None:
     """The row that a p-value compares with."""
     if against is not None:
@@ -226,6 +248,12 @@ def page(runs: list[Run], published: dict[str, Any], ours: dict[str, Dataset], p
         *best,
         "",
         *compared(runs, "recipe", published, None),
+        "",
+        "## The recipe, choice by choice",
+        "",
+        "Chosen by NDCG@10 on validation. *p* is against the control with the same choices.",
+        "",
+        *ablation(runs),
         "",
         "## Every system, with its own loss and with ICE",
         "",
