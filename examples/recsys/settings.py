@@ -133,7 +133,7 @@ SYSTEMS |= {
 }
 
 # All three systems in a few minutes; its products are too small to share among threads.
-# A temperature does not carry over from sparse data: at 0.07 its rows are learnt by heart.
+# A temperature does not carry over from sparser data: at 0.07 the rows of the shop are learnt by heart.
 SHOP: dict[str, Any] = {"epochs": 60, "patience": 5, "threads": 1, "cosine": 0.15}
 
 PAPER: dict[str, Any] = {"dropout": 0.1, "stages": 2, "patience": 20, "reduction": "token"}
