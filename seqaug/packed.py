@@ -87,7 +87,10 @@ class Packed:
         """
         known = self._layouts
         if (widths, side) not in known:
-            layout = Cells(self.groups, widths, side)
+            groups = self.groups
+            if len(set(widths)) == 1:  # apart they would be as wide as together
+                groups = (Group(torch.arange(len(self.offsets) - 1, device=self.offsets.device), widths[0]),)
+            layout = Cells(groups, widths[: len(groups)], side)
             known[widths, side] = layout, layout.of_values(self.offsets, len(self.values))
         return known[widths, side]
 
