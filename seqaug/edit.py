@@ -74,7 +74,7 @@ class Edit:
         self._check_aligned(items)
         read = items.gather(1, self.source.clamp(min=0))
         read = choose(self.replaced >= 0, self.replaced.to(items.dtype), read, items.dtype)
-        return torch.where(self.valid, read, self.pad_id)
+        return read.masked_fill_(~self.valid, self.pad_id)
 
     def align(self, x: Tensor, fill: float | int | bool = 0) -> Tensor:
         """Make something aligned with the batch follow the same draw. Slots with a new id keep the features of their source.

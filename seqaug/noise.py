@@ -71,8 +71,8 @@ class Noise:
         if self._order_keys is None:
             low = self._slot_bits
             # The lowest bits are the slot's own, so that no two slots of a row are equal: 20 random ones stand above them.
-            random = (self._half_mixed() >> 33).to(torch.int32) & (((1 << (30 - low)) - 1) << low)
-            self._order_keys = random + (self.distance + _LEAST).to(torch.int32)
+            random = (self._half_mixed() >> 33).to(torch.int32).bitwise_and_(((1 << (30 - low)) - 1) << low)
+            self._order_keys = random.add_((self.distance + _LEAST).to(torch.int32))
         return self._order_keys
 
     @property
@@ -156,7 +156,7 @@ class Noise:
     def bits(self) -> Tensor:
         """(B, L) int64 in [0, 2**31), uniform and independent of the order."""
         x = self._half_mixed()
-        return (x ^ (x >> 31)) & ((1 << _BITS) - 1)
+        return (x >> 31).bitwise_xor_(x).bitwise_and_((1 << _BITS) - 1)
 
     def of_rows(self, rows: Tensor | slice, slots: slice) -> Noise:
         """The noise of some rows in a narrower batch, in the order of the keys; see :func:`noise_of_rows`."""
@@ -175,11 +175,11 @@ class Noise:
         Returns:
             (B, L) int64 in [0, counts).
         """
-        return (self.bits * counts) >> _BITS
+        return pick(self.bits, counts)
 
     def uniform(self) -> Tensor:
         """(B, L) float64 in [0, 1), from the same bits as :meth:`pick`."""
-        return self.bits.to(torch.float64) / (1 << _BITS)
+        return unit(self.bits)
 
 
 def draw_noise(items: Tensor, side: Side = "left", generator: torch.Generator | None = None) -> Noise:
@@ -199,6 +199,16 @@ def draw_noise(items: Tensor, side: Side = "left", generator: torch.Generator | 
     seeds = integers(2**63 - 1, (rows,), items.device, generator)
     slot = torch.arange(slots, device=items.device)
     return Noise(rate, start, seeds, slots - 1 - slot if side == "left" else slot)
+
+
+def pick(bits: Tensor, counts: Tensor | int) -> Tensor:
+    """One of ``counts`` alternatives each: int64 in [0, counts), of bits as :attr:`Noise.bits` has them."""
+    return (bits * counts).bitwise_right_shift_(_BITS)
+
+
+def unit(bits: Tensor) -> Tensor:
+    """float64 in [0, 1), of bits as :attr:`Noise.bits` has them."""
+    return bits.to(torch.float64) / (1 << _BITS)
 
 
 def ordered_bits(x: Tensor) -> Tensor:
@@ -265,7 +275,7 @@ def first_by_sorting(keys: list[Tensor], count: Tensor, among: Tensor) -> Tensor
         last = sought.sort(1).values.gather(1, rearrange((count - 1).clamp(min=0), "b -> b 1"))
         some = rearrange(count > 0, "b -> b 1")
         if number == len(keys):  # no two slots are equal by the last key
-            return chosen | ((sought <= last) & among & some)
+            return chosen.logical_or_((sought <= last).logical_and_(among).logical_and_(some))
         below = (key < last) & among & some
         chosen, among = chosen | below, (key == last) & among & some
         count = count - below.sum(1)

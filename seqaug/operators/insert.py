@@ -90,7 +90,7 @@ class Insert(Operator):
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         chosen, real, rate = self.chosen(items, noise)
         source, inserted = insertion(real, chosen, self.side)
-        similar = self.neighbours.similar(items, real, noise).gather(1, source.clamp(min=0))
+        similar = self.neighbours.similar(items, real, chosen, noise).gather(1, source.clamp(min=0))
         return Edit(source, choose(inserted, similar, -1, items.dtype), rate, self.pad_id)
 
     def longest(self, count: int, slots: int) -> int:

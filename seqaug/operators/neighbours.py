@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from einops import rearrange
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 from seqaug._checks import check_count, check_number, no_such_row
 from seqaug._pairs import all_pairs, float_bits, worth_comparing
 from seqaug._random import uniform_excluding
-from seqaug.noise import Noise
+from seqaug.noise import Noise, pick, unit
 from seqaug.operators.alias import alias_table, pick_alias
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import look_up
+from seqaug.slots import choose, look_up
 
 
 def is_in_row(ids: Tensor, row: Tensor, largest: int) -> Tensor:
@@ -36,6 +37,39 @@ def is_in_row(ids: Tensor, row: Tensor, largest: int) -> Tensor:
     ordered = row.sort(1).values.contiguous()
     place = torch.searchsorted(ordered, wanted).clamp(max=row.shape[1] - 1)
     return rearrange(ordered.gather(1, place) == wanted, "b (l k) -> b l k", l=ids.shape[1])
+
+
+def first_not_in_row(ids: Tensor, at: Tensor, row: Tensor, most: int, largest: int) -> Tensor:
+    """The first few ids of each line that its row does not have, one column after the other until every line has enough.
+
+    Waits for the device once per column; in sessions of like items few lines need more than the first few.
+
+    Args:
+        ids: (N, K) int64 in 0..largest; the first 0 ends the line.
+        at: (N,) int64; the row of each line.
+        row: (B, L) int64 in 0..largest.
+        most: how many of a line are wanted.
+        largest: the largest id there is.
+
+    Returns:
+        (N, K) bool, at most ``most`` of each line.
+    """
+    # Behind the number of their row, the sorted ids of all rows are in order.
+    number = torch.arange(len(row), device=row.device)
+    taken = (row.sort(1).values + rearrange(number, "b -> b 1") * (largest + 1)).flatten()
+    absent = torch.zeros_like(ids, dtype=torch.bool)
+    line, left = torch.arange(len(ids), device=ids.device), torch.full_like(at, most)
+    for column in range(ids.shape[1]):
+        if line.numel() == 0:
+            break
+        wanted = ids[line, column]
+        key = at[line] * (largest + 1) + wanted
+        place = torch.searchsorted(taken, key).clamp(max=taken.numel() - 1)
+        new = (taken[place] != key) & (wanted > 0)
+        absent[line, column] = new
+        left[line] -= new.long()
+        line = line[(left[line] > 0) & (wanted > 0)]
+    return absent
 
 
 class Neighbours(nn.Module):
@@ -106,54 +140,79 @@ class Neighbours(nn.Module):
             return look_up(self.ids, items)
         return dataclasses.replace(self.shards, local=self.ids).lookup_each(items)
 
-    def similar(self, items: Tensor, real: Tensor, noise: Noise) -> Tensor:
-        """A similar item for every slot.
+    def similar(self, items: Tensor, real: Tensor, chosen: Tensor, noise: Noise) -> Tensor:
+        """A similar item for every chosen slot.
 
         Args:
             items: (B, L) ids below V + 2.
             real: (B, L) bool.
+            chosen: (B, L) bool, within ``real``.
             noise: of the batch.
 
         Returns:
-            (B, L) ids of the dtype of ``items``; anything in padded slots.
+            (B, L) ids of the dtype of ``items``; -1 in slots that are not chosen.
         """
         row = torch.where(real, items, 0)
-        try:
-            found = self._found(row, noise)
-        except IndexError as error:
-            raise no_such_row("items", row, len(self.ids)) from error
-        return torch.where(found > 0, found, self._stranger(items, real, noise)).to(items.dtype)
+        if torch.compiler.is_compiling() or items.device.type != "cpu" or self.shards is not None:
+            found = self._found(row, noise.bits, lambda near: ~is_in_row(near, row.long(), self.rows - 1))
+            found = torch.where(found > 0, found, self._stranger(items, real, noise))
+            return choose(chosen, found.to(items.dtype), -1, items.dtype)
+        # A CPU can be asked where the chosen slots are without waiting for it, and looks up theirs alone.
+        smallest, largest = torch.aminmax(row) if row.numel() else (0, 0)
+        if smallest < 0 or largest >= self.rows:
+            raise no_such_row("items", row, self.rows)
+        at = chosen.flatten().nonzero().squeeze(1)
+        found = self._found(
+            look_up(row.flatten(), at),
+            look_up(noise.bits.flatten(), at),
+            lambda near: first_not_in_row(near, at // row.shape[1], row.long(), self.top, self.rows - 1),
+        )
+        lonely = found == 0
+        if lonely.any():
+            found = torch.where(lonely, look_up(self._stranger(items, real, noise).flatten(), at), found)
+        similar = torch.full_like(items, -1).flatten()
+        return similar.index_copy_(0, at, found.to(items.dtype)).view(items.shape)
 
-    def _found(self, row: Tensor, noise: Noise) -> Tensor:
-        """(B, L) a neighbour of each of the items, 0 where there is none."""
+    def _found(self, ids: Tensor, bits: Tensor, absent: Callable[[Tensor], Tensor]) -> Tensor:
+        """A neighbour of each of the ids, 0 where there is none.
+
+        Args:
+            ids: int64 or int32 of any shape; real ones, or 0.
+            bits: of that shape; see :attr:`Noise.bits`.
+            absent: which of the neighbours (..., K) of the ids their rows do not have. Where the first ``top`` of them are found it
+                may say of all others that they are there.
+
+        Returns:
+            int64 of that shape.
+        """
         if self.exclude_row:
-            return self._allowed(row.long(), noise)
+            return self._allowed(ids.long(), bits, absent)
         if self.shards is not None:
-            near = self.nearest(row)  # what is none comes last
-            place = noise.pick((near > 0).sum(-1).clamp(min=1))
-            return rearrange(near.gather(-1, place[..., None]), "b l 1 -> b l")
+            near = self.nearest(ids)  # what is none comes last
+            place = pick(bits, (near > 0).sum(-1).clamp(min=1))
+            return rearrange(near.gather(-1, place[..., None]), "... 1 -> ...")
         if self.top == 1:
-            return look_up(self.ids[:, 0], row)
-        return look_up(self.ids.flatten(), pick_alias(row.long(), noise.bits, self.keep, self.alias))
+            return look_up(self.ids[:, 0], ids)
+        return look_up(self.ids.flatten(), pick_alias(ids.long(), bits, self.keep, self.alias))
 
-    def _allowed(self, row: Tensor, noise: Noise) -> Tensor:
-        """(B, L) one of the nearest that the row has not, 0 where it has them all."""
-        found = self.nearest(row)  # (batch, slots, K)
-        allowed = (found > 0) & ~is_in_row(found, row, self.rows - 1)
+    def _allowed(self, ids: Tensor, bits: Tensor, absent: Callable[[Tensor], Tensor]) -> Tensor:
+        """One of the nearest that the row has not, 0 where it has them all."""
+        found = self.nearest(ids)  # (..., K)
+        allowed = (found > 0) & absent(found)
         if self.top == 1:  # whatever the temperature: the first that is allowed
             first = allowed.long().argmax(-1, keepdim=True)  # of several largest values the first
-            return rearrange(found.gather(-1, first) * allowed.gather(-1, first), "b l 1 -> b l")
+            return rearrange(found.gather(-1, first) * allowed.gather(-1, first), "... 1 -> ...")
         rank = allowed.cumsum(-1)  # the how-manieth allowed neighbour this is
         if self.temperature is None:
             count = rank[..., -1].clamp(max=self.top)
-            wanted = 1 + noise.pick(count.clamp(min=1))
+            wanted = 1 + pick(bits, count.clamp(min=1))
             picked = (allowed & (rank == wanted[..., None])).long().argmax(-1, keepdim=True)
         else:
-            scores = self.scores[row].masked_fill(~allowed | (rank > self.top), -torch.inf)
+            scores = self.scores[ids].masked_fill(~allowed | (rank > self.top), -torch.inf)
             weight = (scores - scores.amax(-1, keepdim=True)).exp().nan_to_num(nan=0.0).cumsum(-1)
-            wanted = noise.uniform() * weight[..., -1]
+            wanted = unit(bits) * weight[..., -1]
             picked = (weight <= wanted[..., None]).sum(-1, keepdim=True).clamp(max=found.shape[-1] - 1)
-        neighbour = rearrange(found.gather(-1, picked), "b l 1 -> b l")
+        neighbour = rearrange(found.gather(-1, picked), "... 1 -> ...")
         return torch.where(rank[..., -1] > 0, neighbour, 0)
 
     def _stranger(self, items: Tensor, real: Tensor, noise: Noise) -> Tensor:

@@ -12,7 +12,7 @@ from seqaug.operator import Operator
 from seqaug.operators.neighbours import Neighbours
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import choose, slot_numbers
+from seqaug.slots import slot_numbers
 
 
 class Substitute(Operator):
@@ -69,9 +69,8 @@ class Substitute(Operator):
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         chosen, real, rate = self.chosen(items, noise)
-        similar = self.neighbours.similar(items, real, noise)
         source = torch.where(real, slot_numbers(items), -1)
-        return Edit(source, choose(chosen, similar, -1, items.dtype), rate, self.pad_id)
+        return Edit(source, self.neighbours.similar(items, real, chosen, noise), rate, self.pad_id)
 
     def extra_repr(self) -> str:
         return ", ".join([repr(self.low), repr(self.high), self.neighbours.extra_repr(), *self._layout()])

@@ -46,8 +46,8 @@ def gaps_before(real: Tensor, timestamps: Tensor) -> Tensor:
     """
     dtype = torch.float32 if timestamps.dtype == torch.float32 else torch.float64
     both = real & F.pad(real, (1, 0))[:, :-1]
-    gap = (timestamps - F.pad(timestamps, (1, 0))[:, :-1]).abs().to(dtype)
-    return torch.where(both, gap, torch.nan)
+    gap = (timestamps - F.pad(timestamps, (1, 0))[:, :-1]).abs_().to(dtype)
+    return gap.masked_fill_(~both, torch.nan)
 
 
 def gap_variance(items: Tensor, timestamps: Tensor, *, pad_id: int = 0) -> Tensor:
@@ -110,23 +110,22 @@ def most_even_window(first: Tensor, count: Tensor, gap: Tensor, width: Tensor, u
     """
     slots = gap.shape[1]
     slot = torch.arange(slots, device=gap.device)
+    # What is made here is written over where it can be: at this size a new tensor takes longer to get than to fill.
     known = gap.to(torch.float64).nan_to_num(nan=0.0)
-    scaled = written(known / known.amax(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny))
-    upto = scaled.cumsum(1)
-    squares = scaled.square().cumsum(1)
-    last = (slot + width[:, None] - 1).clamp(
-        0, slots - 1
-    )  # (batch, slots): last slot of the window that begins here
+    scaled = written(known.div_(known.amax(1, keepdim=True).clamp_(min=torch.finfo(torch.float64).tiny)))
+    squares = scaled.square().cumsum_(1)
+    upto = scaled.cumsum_(1)
+    # (batch, slots): last slot of the window that begins here
+    last = (slot + width[:, None] - 1).clamp_(0, slots - 1)
     between = (width - 1).clamp(min=1)[:, None]
-    total = upto.gather(1, last) - upto
-    spread = (
-        squares.gather(1, last) - squares - total.square() / between
-    )  # the variance times the number of gaps
+    total = upto.gather(1, last).sub_(upto)
+    # the variance times the number of gaps
+    spread = squares.gather(1, last).sub_(squares).sub_(total.square_().div_(between))
     # A window that begins here is inside the row where its first and its last slot are.
     inside = (slot >= first[:, None]) & (slot <= (first + count - width)[:, None])
-    spread = torch.where(inside, spread, torch.inf)
+    spread.masked_fill_(~inside, torch.inf)
     least = inside & (spread <= spread.amin(1, keepdim=True).clamp(min=0.0) + _EQUAL * between)
-    rank = least.cumsum(1)
+    rank = least.cumsum(1, dtype=torch.int32)
     wanted = 1 + offset(uniform, (rank[:, -1] - 1).clamp(min=0))
     return (rank < wanted[:, None]).sum(1).clamp(max=slots - 1)
 
