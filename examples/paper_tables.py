@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
         if not args.draw:
             failed = execute(chosen, every, folder=args.runs, sources=sources, jobs=args.jobs)
         drawn = draw_fig6(every, DOCS / "pictures" / "fig6.png")
-        ours = {name: loaded for name, source in sources.items() if (loaded := _load(source)) is not None}
+        ours = {name: found for name in published["table1"] if (found := _load(sources[name])) is not None}
         (DOCS / "tables.md").write_text(
             page(every, published, ours, "pictures/fig6.png" if drawn else None), encoding="utf-8"
         )
@@ -83,7 +83,8 @@ def source_of(name: str, folder: Path | None) -> str:
         return name
     from recsys.download import PUBLISHED
 
-    return str(folder / Path(PUBLISHED[name].file).name)
+    file = PUBLISHED[name].file if name in PUBLISHED else f"{name}.csv"
+    return str(folder / Path(file).name)
 
 
 def _load(source: str) -> Dataset | None:

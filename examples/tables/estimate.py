@@ -30,14 +30,14 @@ def estimate(runs: list[Run], every: list[Run], published: dict[str, Any]) -> di
     hours = {}
     for run in runs:
         own = run.settings
-        data = published["table1"][run.data]
+        data = published["table1"][run.published_as]
         same_loss = [
-            result["epoch_seconds"] / work(other.settings, published["table1"][other.data])
+            result["epoch_seconds"] / work(other.settings, published["table1"][other.published_as])
             for other, result in known
             if other.settings.loss == own.loss
         ]
         costs = same_loss or [
-            result["epoch_seconds"] / work(other.settings, published["table1"][other.data])
+            result["epoch_seconds"] / work(other.settings, published["table1"][other.published_as])
             for other, result in known
         ]
         epochs = [result["epochs"] for other, result in known if other.name == run.name]

@@ -14,9 +14,9 @@ from torch import Tensor
 from recsys.datasets import Dataset
 from recsys.evaluation import PROTOCOL, gains, hits, paired_t_test
 from recsys.folder import write_atomic
-from tables.runs import Run, control
+from tables.runs import SAME_AS, Run, control
 
-DATA = ("Beauty", "Sports", "Yelp")
+DATA = ("Beauty", "Sports", "Yelp", *SAME_AS)
 FIGURES: dict[str, Callable[[Tensor, int], Tensor]] = {"HR@10": hits, "NDCG@10": gains}
 # Rows of the paper's tables, by the name of the run.
 PAPER_ROWS = {
@@ -115,7 +115,7 @@ def compared(runs: list[Run], table: str, published: dict[str, Any], against: st
     for data in DATA:
         rows = rows_of(runs, table, data)
         for row in rows:
-            paper = theirs_of.get(data, {}).get(PAPER_ROWS.get(table, {}).get(row.first.name, ""))
+            paper = theirs_of.get(row.first.published_as, {}).get(PAPER_ROWS.get(table, {}).get(row.first.name, ""))
             other = reference(row, rows, runs, against)
             cells, words = [], []
             for number, name in enumerate(FIGURES):

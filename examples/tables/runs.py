@@ -17,6 +17,8 @@ from recsys.settings import NEGATIVES, Settings, control_of, resolve
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent.parent / "docs" / "results"
+# Data sets that are another form of one the paper has: the interactions of Beauty with their times, which text files have not.
+SAME_AS = {"beauty_interactions": "Beauty"}
 # What may differ between a committed result and its line here: how it was run, not what it is.
 NOT_COMPARED = ("threads", "device", "devices")
 
@@ -36,6 +38,11 @@ class Run:
     def key(self) -> str:
         """Name of the result, without ending."""
         return f"{self.data.lower()}-{self.name}-seed{self.seed}"
+
+    @property
+    def published_as(self) -> str:
+        """The data set's name in the paper's tables."""
+        return SAME_AS.get(self.data, self.data)
 
     @functools.cached_property
     def settings(self) -> Settings:
