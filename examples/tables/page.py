@@ -115,7 +115,9 @@ def compared(runs: list[Run], table: str, published: dict[str, Any], against: st
     for data in DATA:
         rows = rows_of(runs, table, data)
         for row in rows:
-            paper = theirs_of.get(row.first.published_as, {}).get(PAPER_ROWS.get(table, {}).get(row.first.name, ""))
+            paper = theirs_of.get(row.first.published_as, {}).get(
+                PAPER_ROWS.get(table, {}).get(row.first.name, "")
+            )
             other = reference(row, rows, runs, against)
             cells, words = [], []
             for number, name in enumerate(FIGURES):
