@@ -90,3 +90,15 @@ def no_such_row(name: str, ids: Tensor, rows: int) -> ValueError:
         f"{name} must be rows of a table of {rows}, 0..{rows - 1}, got {name} from {int(found.min())} to {int(found.max())}: "
         "seqaug.check_batch finds where"
     )
+
+
+def catalog_bounds(rows: int, catalog: slice) -> tuple[int, int]:
+    """First row of the catalog and one past its last; a slice that leaves a table of so many rows is an error."""
+    start, stop, step = catalog.indices(rows)
+    beyond = any(edge is not None and not -rows <= edge <= rows for edge in (catalog.start, catalog.stop))
+    if step != 1 or beyond or stop <= start:
+        raise ValueError(
+            f"catalog must be a slice of consecutive rows of a table of {rows} rows, at least one, got "
+            f"catalog={catalog!r}: slice(1, num_items + 1) where row 0 is padding"
+        )
+    return start, stop

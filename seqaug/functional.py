@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from seqaug._checks import catalog_bounds
 from seqaug.kernels import ops, parallel
 from seqaug.kernels.backends import check_backend
-from seqaug.sharding import ShardedTable, Table, copy_to_ranks, spread
+from seqaug.sharding import ShardedTable, Table, check_alike, copy_to_ranks, spread
 from seqaug.sparse_table import SparseTable
 
 
@@ -46,10 +47,11 @@ def linear_logsumexp(
     """
     check_backend(backend)
     check_table(hidden, table)
-    start, stop = catalog_bounds(table, slice(None) if catalog is None else catalog)
+    start, stop = catalog_bounds(len(table), slice(None) if catalog is None else catalog)
     states = hidden.reshape(-1, hidden.shape[-1])
     table = spread(table)
     if isinstance(table, ShardedTable):
+        check_alike("hidden", states, table.group)
         states = copy_to_ranks(states, table.group)
     return denominators(states, table, start, stop, backend).reshape(hidden.shape[:-1])
 
@@ -90,19 +92,6 @@ def check_table(hidden: Tensor, table: Table) -> None:
             "hidden (..., features) and table (rows, features) must agree in features, "
             f"got hidden.shape={tuple(hidden.shape)}, table.shape={tuple(table.shape)}"
         )
-
-
-def catalog_bounds(table: Table, catalog: slice) -> tuple[int, int]:
-    """First row of the catalog and one past its last; a slice that leaves the table is an error."""
-    rows = table.shape[0]
-    start, stop, step = catalog.indices(rows)
-    beyond = any(edge is not None and not -rows <= edge <= rows for edge in (catalog.start, catalog.stop))
-    if step != 1 or beyond or stop <= start:
-        raise ValueError(
-            f"catalog must be a slice of consecutive rows of a table of {rows} rows, at least one, got "
-            f"catalog={catalog!r}: slice(1, num_items + 1) where row 0 is padding"
-        )
-    return start, stop
 
 
 def same_dtype(hidden: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:

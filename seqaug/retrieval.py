@@ -9,8 +9,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqaug._checks import check_count
-from seqaug.sharding import ShardedTable, Table, all_gather, all_sum, spread
+from seqaug._checks import catalog_bounds, check_count
+from seqaug.sharding import ShardedTable, Table, all_gather, all_sum, check_alike, spread
 from seqaug.sparse_table import SparseTable, read_rows
 
 SCORES_AT_ONCE = 2**24  # 64 MiB of float32
@@ -34,7 +34,7 @@ def top_items(
         ids: (B, k) int64 rows of the table, -1 where fewer are left.
 
     Raises:
-        ValueError: k above the size of the catalog.
+        ValueError: k above the size of the catalog, or a catalog that leaves the table.
 
     Example:
         >>> import torch
@@ -44,7 +44,9 @@ def top_items(
     """
     check_count("k", k, 1)
     table = spread(table)
-    start, stop, _ = catalog.indices(len(table))
+    start, stop = catalog_bounds(len(table), catalog)
+    if isinstance(table, ShardedTable):
+        check_alike("hidden", hidden, table.group)
     if k > stop - start:
         raise ValueError(f"k must be at most the {stop - start} items of the catalog, got k={k}")
     best, ids = nearest_rows(hidden.float(), table, start, stop, k, seen)
@@ -70,6 +72,9 @@ def target_ranks(
     Returns:
         (B,) int64; the size of the catalog where the target's score is NaN.
 
+    Raises:
+        ValueError: a catalog that leaves the table, or, on a CPU, targets that are no rows of it.
+
     Example:
         >>> import torch
         >>> table = torch.tensor([[0.0], [1.0], [3.0], [2.0], [9.0]])
@@ -77,8 +82,9 @@ def target_ranks(
         tensor([1])
     """
     table = spread(table)
-    start, stop, _ = catalog.indices(len(table))
+    start, stop = catalog_bounds(len(table), catalog)
     if isinstance(table, ShardedTable):
+        check_alike("target", target, table.group)
         vectors, here = table.own(target)
         score = (hidden.float() * vectors.float()).sum(1)
         score = all_sum(score.masked_fill(~here, 0.0), table.group)

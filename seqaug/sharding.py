@@ -7,6 +7,7 @@ the one a rank computes for the hidden states is that of its own rows, and `copy
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,6 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seqaug._checks import no_such_row
 from seqaug.sparse_table import SparseTable
 
 if TYPE_CHECKING:
@@ -31,13 +33,17 @@ class ShardedTable:
     they take a table, and a `DTensor` sharded by rows as well. **All ranks of the group pass the same hidden
     states, targets and negatives** and get the same value; hidden states get their whole gradient on every
     rank, and the rows of a rank theirs. Ranks with batches of their own bring them together with
-    `gather_rows`.
+    `gather_rows`. Ranks on CPUs compare their ids, and say where they differ.
 
     Args:
         local: (own rows, ...) the rows of this rank, possibly none.
         first: number of its first row in the whole table.
         rows: R.
         group: the process group; None for the default one.
+
+    Raises:
+        ValueError: the rows of this rank lie outside the table, or, in use on a CPU, ids that are no rows of the table or that
+            are not the same on all ranks.
 
     Example:
         >>> import tempfile, torch, torch.distributed as dist, seqaug as sa
@@ -57,14 +63,22 @@ class ShardedTable:
     rows: int
     group: dist.ProcessGroup | None = None
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.first <= self.first + len(self.local) <= self.rows:
+            raise ValueError(
+                f"the rows of a rank must be some of the table, got first={self.first} and {len(self.local)} rows "
+                f"of rows={self.rows}: ShardedTable.from_local counts them"
+            )
+
     @classmethod
     def from_local(cls, local: Tensor, group: dist.ProcessGroup | None = None) -> ShardedTable:
         """From each rank's own rows, in the order of the ranks; asks the others once how many they have.
 
         Raises:
-            ValueError: no process group.
+            ValueError: no process group, or rows of another shape or dtype elsewhere.
         """
         check_group()
+        check_alike("the rows of a table", local[:0], group)
         own = torch.tensor([len(local)], device=local.device)
         counts = all_gather(own, group).tolist()
         rank = dist.get_rank(group)
@@ -118,6 +132,10 @@ class ShardedTable:
 
     def own(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """The rows (..., D) of those ids that are here, any row for the others; and which are: (...)."""
+        if ids.device.type == "cpu" and not torch.compiler.is_compiling() and ids.numel():
+            smallest, largest = ids.aminmax()
+            if smallest < 0 or largest >= self.rows:
+                raise no_such_row("ids", ids, self.rows)
         here = (ids >= self.first) & (ids < self.first + len(self.local))
         local = self.local
         if not len(local):  # a row to read, that nothing comes of
@@ -127,6 +145,7 @@ class ShardedTable:
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows (..., D) of ids (...) that are the same on every rank; D numbers per id cross."""
+        check_alike("ids", ids, self.group)
         found, here = self.own(ids)
         kept = rearrange(here, "... -> ... 1") if self.local.ndim == 2 else here
         return sum_over_ranks(torch.where(kept, found, torch.zeros_like(found)), self.group)
@@ -152,6 +171,28 @@ def check_group() -> None:
     if not (dist.is_available() and dist.is_initialized()):
         raise ValueError(
             "a sharded table needs a process group, got none: call torch.distributed.init_process_group first"
+        )
+
+
+def check_alike(name: str, x: Tensor, group: dist.ProcessGroup | None, *, same_ids: bool = True) -> None:
+    """That all ranks have a tensor of one shape and dtype and, where it holds ids and they shall be the same, the same ids.
+
+    Ranks that differ would wait for each other, or add up what does not belong together. Asked on CPUs alone: other devices would
+    have to be waited for.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    form = torch.tensor(zlib.crc32(repr((tuple(x.shape), x.dtype)).encode()))
+    content = torch.zeros((), dtype=torch.int64)
+    if same_ids and not x.is_floating_point():
+        content = (x.flatten().long() * torch.arange(1, x.numel() + 1)).sum()
+    own = torch.stack([form, content])[None]
+    everybody = all_gather(own, group)
+    if (everybody != everybody[0]).any():
+        other = "other ids" if (everybody[:, 0] == form).all() else "another shape or dtype"
+        raise ValueError(
+            f"{name} must be the same on all ranks, got {tuple(x.shape)} {x.dtype} here and {other} elsewhere: "
+            "bring batches of the ranks' own, of one shape, together with seqaug.gather_rows"
         )
 
 
@@ -236,8 +277,12 @@ def gather_rows(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
 
     Returns:
         (ranks * B, ...).
+
+    Raises:
+        ValueError: no process group, or, on CPUs, another shape or dtype elsewhere.
     """
     check_group()
+    check_alike("x", x, group, same_ids=False)
     return _ThereAndBack.apply(x, all_gather, own_rows, group)  # type: ignore[no-untyped-call]
 
 
@@ -250,6 +295,13 @@ def split_rows(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
 
     Returns:
         (B, ...), with the gradients of all ranks brought together.
+
+    Raises:
+        ValueError: no process group, or rows that cannot be split evenly.
     """
     check_group()
+    if len(x) % dist.get_world_size(group):
+        raise ValueError(
+            f"the rows must be as many for every rank, got {len(x)} for {dist.get_world_size(group)} ranks"
+        )
     return _ThereAndBack.apply(x, own_rows, all_gather, group)  # type: ignore[no-untyped-call]

@@ -147,6 +147,78 @@ def low_precision(world, rank, mesh):
 
 
 @case
+def low_precision_and_nothing_of_the_catalog(world, rank, mesh):
+    """A rank that holds padding or nothing takes part in sums of the others' dtype."""
+    table, hidden, target = make()
+    for dtype in (torch.bfloat16, torch.float16):
+        rows, states = table.to(dtype), hidden.to(dtype)
+        wanted = sa.ICELoss(catalog=CATALOG)(states, rows, target)
+        for counts in ([0] * (world - 1) + [V + 2], [1] * (world - 1) + [V + 3 - world]):
+            spread = by_hand(rows, world, rank, counts)
+            for backend in ("auto", "naive", "chunked", "flash"):
+                value = sa.ICELoss(catalog=slice(1 if counts[0] == 0 else world, V + 1), backend=backend)(
+                    states, spread, target if counts[0] == 0 else target.clamp(min=world)
+                )
+                value.backward()
+                assert value.dtype == torch.float32 and value.isfinite()
+                if counts[0] == 0:
+                    close(value.detach(), wanted, f"{dtype}, {backend}", 0.02)
+
+
+def refused(call, *words):
+    """On this rank; all ranks must be."""
+    try:
+        call()
+    except ValueError as error:
+        assert all(word in str(error) for word in words), error
+    else:
+        raise AssertionError(f"nothing was said of {words}")
+
+
+@case
+def ids_outside_the_table(world, rank, mesh):
+    table, hidden, target = make()
+    spread = by_hand(table, world, rank)
+    wrong = target.clone()
+    wrong[1, 3] = 500
+    words = ("table of 55", "500")
+    refused(lambda: sa.ICELoss(catalog=CATALOG)(hidden, spread, wrong), *words)
+    outside = torch.tensor([500, 3])
+    refused(lambda: sa.SampledSoftmaxLoss()(hidden, spread, target, negatives=outside), *words)
+    refused(lambda: sa.target_ranks(hidden[:, 0], spread, wrong[:, 3], catalog=CATALOG), *words)
+    refused(lambda: spread.lookup(outside), *words)
+    refused(lambda: spread.lookup(-outside), *("table of 55", "-500"))
+    similar = sa.ShardedTable.from_local(torch.ones(len(spread.local), 2, dtype=torch.int64))
+    refused(lambda: sa.Substitute(0.5, 0.9, similar)(wrong), *words)
+    refused(
+        lambda: sa.top_items(hidden[:, 0], spread, 2, catalog=slice(1, 500)), "catalog=slice(1, 500, None)"
+    )
+
+
+@case
+def ranks_that_differ(world, rank, mesh):
+    """What would hang, or add up what does not belong together, is said."""
+    table, hidden, target = make()
+    spread = by_hand(table, world, rank)
+    own = target.roll(rank, 1)
+    loss = sa.ICELoss(catalog=CATALOG)
+    refused(lambda: loss(hidden, spread, own), "target", "gather_rows")
+    refused(lambda: loss(hidden[: 1 + rank % 2], spread, target[: 1 + rank % 2]), "target", "shape")
+    sampled = sa.SampledSoftmaxLoss()
+    for shape in ((4,), (B, 4), (B, L, 4)):
+        drawn = torch.randint(1, V + 1, shape, generator=torch.Generator().manual_seed(rank))
+        refused(lambda drawn=drawn: sampled(hidden, spread, target, negatives=drawn), "other ids")
+    refused(lambda: sa.gather_rows(torch.ones(3 + rank, 2)), "x must be", "shape")
+    refused(lambda: sa.gather_rows(torch.ones(3, 2).to(torch.float32 if rank else torch.float64)), "dtype")
+    refused(lambda: sa.ShardedTable.from_local(torch.ones(3, 2 + rank)), "rows of a table")
+    refused(lambda: sa.target_ranks(hidden[:, 1], spread, own[:, 1], catalog=CATALOG), "target")
+    refused(lambda: sa.top_items(hidden[: 1 + rank % 2, 0], spread, 2, catalog=CATALOG), "hidden")
+    refused(lambda: sa.functional.linear_logsumexp(hidden[: 1 + rank % 2], spread), "hidden")
+    refused(lambda: sa.split_rows(torch.ones(world + 1, 2)), "as many for every rank")
+    refused(lambda: sa.ShardedTable(spread.local, V, V + 2), f"first={V}") if len(spread.local) > 2 else None
+
+
+@case
 def fewer_rows_than_ranks(world, rank, mesh):
     table, hidden, target = make()
     spread = distribute_tensor(table[: world - 1], mesh, [Shard(0)])
@@ -257,9 +329,12 @@ def traffic(world, rank, mesh):
         spread = by_hand(table, world, rank, [*counts, rows - sum(counts)])
         with Traffic(world) as seen:
             sa.ICELoss(catalog=slice(1, rows - 1))(hidden, spread, target).backward()
-        predicted = 4 * tokens * (3 + 64) * 2 * (world - 1) / world
+        # Two more numbers of each rank are compared, to see that all have the same targets.
+        predicted = 4 * tokens * (3 + 64) * 2 * (world - 1) / world + 2 * 8 * (world - 1)
         assert seen.bytes == predicted, (seen.bytes, predicted, seen.calls)
-    assert sorted(set(seen.calls)) == [("allreduce_", (tokens,)), ("allreduce_", (tokens, 64))]
+    assert sorted(set(seen.calls)) == [
+        ("_allgather_base_", (world, 2)), ("allreduce_", (tokens,)), ("allreduce_", (tokens, 64)),
+    ]  # fmt: skip
 
 
 @case

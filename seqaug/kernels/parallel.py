@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from seqaug.kernels import ops
+from seqaug.kernels.chunked import accumulator
 from seqaug.sharding import ShardedTable, logsumexp_over_ranks
 
 
@@ -20,5 +21,5 @@ def denominators(queries: Tensor, table: ShardedTable, start: int, stop: int, ba
     if low < high:
         own = ops.denominators(queries, table.local.to(queries.dtype), low, high, backend)
     else:  # nothing of the catalog is here; still part of the graph, where the other ranks wait for gradients
-        own = queries.sum(1) * 0.0 + table.local[:0].sum() - torch.inf
+        own = (queries.sum(1) * 0.0 + table.local[:0].sum()).to(accumulator(queries.dtype)) - torch.inf
     return logsumexp_over_ranks(own, table.group)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqaug.functional import full_precision
 from seqaug.losses._tokens import Tokens
-from seqaug.sharding import ShardedTable, Table, spread, sum_over_ranks
+from seqaug.sharding import ShardedTable, Table, check_alike, spread, sum_over_ranks
 from seqaug.sparse_table import read_rows
 
 Negatives = Tensor | tuple[Tensor, Tensor] | list[Tensor]
@@ -94,6 +94,7 @@ def score_negatives(tokens: Tokens, table: Table, negatives: Negatives) -> Score
     elif not isinstance(table, ShardedTable):
         entries = read_rows(table, seen.long())
     elif per_token:  # scores cross: fewer than the vectors of so many negatives
+        check_alike("negatives", seen, table.group)
         states = tokens.queries
         entries, here = table.own(seen)
     else:  # vectors cross: fewer than the scores of all tokens

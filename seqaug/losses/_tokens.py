@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqaug.functional import check_table
 from seqaug.kernels.chunked import accumulator
-from seqaug.sharding import ShardedTable, Table, copy_to_ranks, spread, sum_over_ranks
+from seqaug.sharding import ShardedTable, Table, check_alike, copy_to_ranks, spread, sum_over_ranks
 from seqaug.soft_target import SoftTarget
 from seqaug.sparse_table import read_rows
 
@@ -69,6 +69,10 @@ def gather_tokens(
     if only_last:
         grid = grid & (grid.flip(1).cumsum(1).flip(1) == 1)
     share = shares(grid, rule, wide)
+    table = spread(table)
+    if isinstance(table, ShardedTable):
+        whose = first if first.is_floating_point() else first * real
+        check_alike("target", whose, table.group)
     real, share = grid.reshape(shape), share.reshape(shape)
     if weight is not None:
         share = share * spread_weight(weight, shape).to(wide)
@@ -94,7 +98,6 @@ def gather_tokens(
         states, first, share, real = states[kept], first[kept], share[kept], real[kept]
         if second is not None and lam is not None:
             second, lam = second[kept], lam[kept]
-    table = spread(table)
     queries = copy_to_ranks(states, table.group) if isinstance(table, ShardedTable) else states
     return Tokens(states, padded, queries, first, second, lam, share, real, kept, shape)
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from seqaug._checks import check_count
-from seqaug.functional import catalog_bounds, dense, full_precision
+from seqaug._checks import catalog_bounds, check_count
+from seqaug.functional import dense, full_precision
 from seqaug.kernels.surprise import softplus
 from seqaug.losses._base import ItemLoss, check_catalog
 from seqaug.losses._negatives import Negatives, refuse
@@ -98,7 +98,7 @@ class SCELoss(ItemLoss):
         refuse("SCELoss", negatives)
         table = spread(table)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
-        start, stop = catalog_bounds(table, self.catalog)
+        start, stop = catalog_bounds(len(table), self.catalog)
         count = len(tokens.hidden)
         if count == 0:
             return nothing(tokens, table, self.rule)
@@ -245,7 +245,7 @@ class RECELoss(ItemLoss):
             )
         table = dense(table)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
-        start, stop = catalog_bounds(table, self.catalog)
+        start, stop = catalog_bounds(len(table), self.catalog)
         count = len(tokens.hidden)
         if count == 0:
             return nothing(tokens, table, self.rule)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from seqaug import functional
+from seqaug._checks import catalog_bounds
 from seqaug.kernels import backends, ops
 from seqaug.kernels.surprise import surprise
 from seqaug.losses._base import ItemLoss, check_catalog
@@ -19,7 +20,7 @@ def catalog_loss(
     tokens: Tokens, table: Table, catalog: slice, rule: Rule, gamma: float, backend: str
 ) -> Tensor:
     """(1 - p) ** gamma * -log p under a softmax over the catalog; a vector as target is one more class."""
-    start, stop = functional.catalog_bounds(table, catalog)
+    start, stop = catalog_bounds(len(table), catalog)
     extra = tokens.first.is_floating_point()
     two_values = tokens.second is not None and gamma != 0.0
     table = spread(table)
