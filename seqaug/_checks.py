@@ -70,7 +70,8 @@ def check_ids(items: Tensor) -> None:
 def check_fits(name: str, value: int, dtype: torch.dtype) -> None:
     """An id that the dtype of the items can hold: it would come out as another one."""
     if not torch.iinfo(dtype).min <= value <= torch.iinfo(dtype).max:
-        raise ValueError(f"{name} must fit into the items' {dtype}, got {name}={value}: use items.long()")
+        hint = ": use items.long()" if dtype == torch.int32 else ""
+        raise ValueError(f"{name} must fit into ids of {dtype}, got {name}={value}{hint}")
 
 
 def check_times(timestamps: object) -> None:

@@ -223,7 +223,9 @@ class CrossMixup(nn.Module):
             count, total, device = len(rows.offsets) - 1, len(rows.values), rows.offsets.device
             none = torch.zeros(total, dtype=torch.bool, device=device)
             own, place = torch.arange(count, device=device), torch.arange(total, device=device)
-            return PackedPair(own, torch.ones(total, 1, device=device), none, place, self.over)
+            return PackedPair(
+                own, torch.ones(total, 1, dtype=torch.float32, device=device), none, place, self.over
+            )
         if self.training:
             return self.sample(hidden, valid=valid, generator=generator)
         mixed = torch.zeros_like(checked_valid(hidden, valid))
@@ -231,7 +233,7 @@ class CrossMixup(nn.Module):
         shape = (rows, 1, features) if self.over == "feature" else (rows, slots, 1)
         return Pair(
             torch.arange(rows, device=hidden.device),
-            torch.ones(shape, device=hidden.device),
+            torch.ones(shape, dtype=torch.float32, device=hidden.device),
             mixed,
             self.over,
         )

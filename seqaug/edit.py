@@ -166,7 +166,12 @@ def identity(items: Tensor, pad_id: int = 0) -> Edit:
     """
     slots = torch.arange(items.shape[1], device=items.device)
     source = torch.where(items != pad_id, slots, -1)
-    return Edit(source, torch.full_like(items, -1), torch.ones(items.shape[0], device=items.device), pad_id)
+    return Edit(
+        source,
+        torch.full_like(items, -1),
+        torch.ones(items.shape[0], dtype=torch.float32, device=items.device),
+        pad_id,
+    )
 
 
 def where(rows: Tensor, yes: Edit, no: Edit) -> Edit:

@@ -285,7 +285,7 @@ class MixupOp(nn.Module):
         if is_packed(items):
             return self._mix_packed(items, embedding, timestamps, generator)
         if not self.training:
-            ones = torch.ones(items.shape[0], device=items.device)
+            ones = torch.ones(items.shape[0], dtype=torch.float32, device=items.device)
             return Mixed(embedding(items), ones, ones, identity(items, self.operator.pad_id))
         mix = self.sample(items, timestamps=timestamps, generator=generator)
         return Mixed(mix(embedding(items), embedding(mix.edit(items))), mix.weight, mix.lam, mix.edit)
@@ -303,7 +303,7 @@ class MixupOp(nn.Module):
         rows = pack(items)
         own = embedding(rows.values)
         if not self.training:
-            ones = torch.ones(len(rows.offsets) - 1, device=rows.values.device)
+            ones = torch.ones(len(rows.offsets) - 1, dtype=torch.float32, device=rows.values.device)
             edit = packed_identity(rows, self.operator.pad_id, self.operator.side)
             return Mixed(in_form_of(items, own), ones, ones, edit)
         mix = self.sample(rows, timestamps=timestamps, generator=generator)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from seqaug._checks import check_choice, check_count, check_number
 from seqaug._random import integers, uniform, uniform_excluding
 from seqaug.soft_target import SoftTarget
+from seqaug.sparse_table import read_rows
 
 PER = ("position", "row", "batch")
 # From here on a float32 draw, one of 2**24 numbers, would favour some items by more than 1 %.
@@ -55,6 +56,23 @@ def plan_draws(
         return excluded, steps_of(target) if per == "position" else ()
     everyone = rearrange(excluded, "b m -> 1 (b m)")
     return (everyone[:, :0] if history is None else everyone), ()
+
+
+def check_counts(counts: object) -> None:
+    """Occurrences per id. Looks at the values, once."""
+    if not isinstance(counts, Tensor):
+        raise TypeError(
+            f"counts must be a tensor (num_items + 1,), indexed by id, got {type(counts).__name__}"
+        )
+    if counts.ndim != 1 or len(counts) < 2:
+        raise ValueError(
+            f"counts must be (num_items + 1,), indexed by id, got counts.shape={tuple(counts.shape)}"
+        )
+    mass = counts[1:].double()
+    if not bool((mass >= 0).all() & mass.isfinite().all() & (mass > 0).any()):
+        raise ValueError(
+            "counts must be finite, 0 or more, and not all 0 beyond entry 0: give occurrences per id"
+        )
 
 
 class UniformNegatives:
@@ -154,16 +172,9 @@ class PopularityNegatives:
         check_count("k", k, 1)
         check_choice("per", per, PER)
         check_number("power", power, 0.0, float("inf"))
-        if counts.ndim != 1 or len(counts) < 2:
-            raise ValueError(
-                f"counts must be (num_items + 1,), indexed by id, got counts.shape={tuple(counts.shape)}"
-            )
+        check_counts(counts)
         mass = counts[1:].double().cpu()
-        if not bool((mass >= 0).all() & mass.isfinite().all() & (mass.sum() > 0)):
-            raise ValueError(
-                "counts must be finite, 0 or more, and not all 0 beyond entry 0: give occurrences per id"
-            )
-        mass = torch.where(mass > 0, mass**power, 0.0)
+        mass = torch.where(mass > 0, (mass / mass.max()) ** power, 0.0)
         parts = (mass / mass.sum() * 2**48).round().long().clamp_min(1) * (mass > 0)
         self.k = k
         self.per = per
@@ -229,10 +240,8 @@ class InBatchNegatives:
     """
 
     def __init__(self, counts: Tensor | None = None, *, ignore_index: int = 0) -> None:
-        if counts is not None and (counts.ndim != 1 or len(counts) < 2):
-            raise ValueError(
-                f"counts must be (num_items + 1,), indexed by id, got counts.shape={tuple(counts.shape)}"
-            )
+        if counts is not None:
+            check_counts(counts)
         self.counts = counts
         self.ignore_index = ignore_index
 
@@ -269,17 +278,26 @@ class InBatchNegatives:
         halves = [target.first, target.second] if isinstance(target, SoftTarget) else [target]
         ids = torch.cat([half.flatten().long() for half in halves])
         if ids.device.type == "cpu" and type(ids) is Tensor and not torch.compiler.is_compiling():
-            ids = ids[ids != self.ignore_index]
+            some = ids[ids != self.ignore_index]
+            ids = (
+                some if len(some) else ids[:1]
+            )  # a batch of padding has one negative, which counts for nothing
         real = ids != self.ignore_index
         ordered = ids.sort().values
         often = torch.searchsorted(ordered, ids, right=True) - torch.searchsorted(ordered, ids)
         if self.counts is not None:
             self.counts = self.counts.to(ids.device)
-            total = self.counts[1:].sum()
-            expected = self.counts[ids.masked_fill(~real, 0)] / total * real.sum()
+            counted = self.counts[1:]
+            # An item of the batch occurs, whether it was counted or not: at least as seldom as any that was.
+            count = read_rows(rearrange(self.counts.double(), "v -> v 1"), ids.masked_fill(~real, 0)).squeeze(
+                1
+            )
+            seldom = torch.where(counted > 0, counted, torch.inf).min()
+            expected = count.maximum(seldom) / counted.sum() * real.sum()
         else:
             expected = often.float()
         log_q = (expected / max(len(ids), 1)).log().float().masked_fill(~real, torch.inf)
+        ids = ids.masked_fill(~real, 0)  # padding may be no row of the table
         if history is None:
             return ids, log_q
         known = excluded_ids(target, history).sort(dim=1).values

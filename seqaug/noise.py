@@ -352,7 +352,8 @@ def draw_beta(
     alpha = min(
         max(alpha, 1e-30), 1e30
     )  # beyond these lam is 0, 1 or 1/2 in any case, and float32 has no quotients
-    gamma = torch._standard_gamma(torch.full((2, *shape), alpha + 1.0, device=device), generator=generator)
+    shapes = torch.full((2, *shape), alpha + 1.0, dtype=torch.float32, device=device)
+    gamma = torch._standard_gamma(shapes, generator=generator)
     # In (0, 1], so that the logarithm is finite.
     drawn = 1.0 - uniform((2, *shape), device, generator)
     log_gamma = gamma.log() + drawn.log() / alpha

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 import torch
 from torch import Tensor, nn
 
-from seqaug._checks import Side, check_count, check_ids, check_items, check_rates, check_side, check_times
+from seqaug._checks import (
+    Side,
+    check_count,
+    check_fits,
+    check_ids,
+    check_items,
+    check_rates,
+    check_side,
+    check_times,
+)
 from seqaug.edit import Edit
 from seqaug.noise import Noise, draw_noise
 from seqaug.packed import Packed, is_packed, pack, values_of
@@ -33,9 +42,10 @@ def _own_code(function: FunctionType, owner: str) -> FunctionType:
     return copy
 
 
-def check_batch_and_times(items: Tensor, timestamps: Tensor | None) -> None:
-    """A batch of ids and, where there are any, times aligned with it."""
+def check_batch_and_times(items: Tensor, timestamps: Tensor | None, pad_id: int = 0) -> None:
+    """A batch of ids that can hold the padding and, where there are any, times aligned with it."""
     check_items(items)
+    check_fits("pad_id", pad_id, items.dtype)
     if timestamps is None:
         return
     check_times(timestamps)
@@ -74,6 +84,7 @@ class Augmentation(nn.Module):
         super().__init__()
         if isinstance(pad_id, bool) or not isinstance(pad_id, int):
             raise TypeError(f"pad_id must be a whole number, got pad_id={pad_id!r}")
+        check_fits("pad_id", pad_id, torch.int64)
         check_side(side)
         self.pad_id = pad_id
         self.side: Side = side
@@ -138,7 +149,7 @@ class Augmentation(nn.Module):
         if is_packed(items):
             rows, times, batch = packed_and_times(items, timestamps)
             return self._plan_packed(rows, self.draw(batch, generator), times)
-        check_batch_and_times(items, timestamps)
+        check_batch_and_times(items, timestamps, self.pad_id)
         return self.plan(items, self.draw(items, generator), timestamps)
 
     @overload
@@ -186,7 +197,7 @@ class Augmentation(nn.Module):
             rows, times, batch = packed_and_times(items, timestamps)
             drawn = self.draw_views(batch, views, generator)
             return [self._plan_packed(rows, noise, times) for noise in drawn]
-        check_batch_and_times(items, timestamps)
+        check_batch_and_times(items, timestamps, self.pad_id)
         drawn = self.draw_views(items, views, generator)
         return [self.plan(items, noise, timestamps) for noise in drawn]
 

@@ -192,7 +192,7 @@ def packed_identity(items: Packed, pad_id: int = 0, side: Side = "left") -> Pack
     return PackedEdit(
         source=number,
         replaced=torch.full_like(items.values, -1),
-        rate=torch.ones(len(items.offsets) - 1, device=items.offsets.device),
+        rate=torch.ones(len(items.offsets) - 1, dtype=torch.float32, device=items.offsets.device),
         offsets=items.offsets,
         before=items.offsets,
         size=len(number),

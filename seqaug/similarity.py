@@ -77,7 +77,7 @@ class ItemSimilarity:
         check_number("alpha", alpha, 0.0, 1e9)
         user, item = _interactions(rows, num_items)
         neighbours = torch.zeros(num_items + 2, k, dtype=torch.int64)
-        scores = torch.full((num_items + 2, k), -torch.inf)
+        scores = torch.full((num_items + 2, k), -torch.inf, dtype=torch.float32)
         if method == "swing":
             user = torch.unique_consecutive(user, return_inverse=True)[1]  # numbered without gaps
             for left, right, total in swing_scores(user, item, num_items, float(alpha)):
@@ -154,7 +154,7 @@ class ItemSimilarity:
         check_count("k", k, 1)
         check_count("pairs_at_once", pairs_at_once, 1)
         neighbours = torch.zeros(num_items + 2, k, dtype=torch.int64)
-        scores = torch.full((num_items + 2, k), -torch.inf)
+        scores = torch.full((num_items + 2, k), -torch.inf, dtype=torch.float32)
         per_item, pairs = count_items(batches, num_items)
         for first, last in item_blocks(pairs, pairs_at_once):
             left, right, total = block_pairs(
@@ -198,7 +198,7 @@ class ItemSimilarity:
         catalog = table[1:-1]
         items = len(catalog)
         neighbours = torch.zeros(len(table), k, dtype=torch.int64, device=table.device)
-        scores = torch.full((len(table), k), -torch.inf, device=table.device)
+        scores = torch.full((len(table), k), -torch.inf, dtype=torch.float32, device=table.device)
         block = max(1, _SCORES_AT_ONCE // items)
         for begin in range(0, items, block):
             rows = torch.arange(begin, min(begin + block, items), device=table.device)

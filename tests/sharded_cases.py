@@ -182,7 +182,8 @@ def ids_outside_the_table(world, rank, mesh):
     wrong = target.clone()
     wrong[1, 3] = 500
     words = ("table of 55", "500")
-    refused(lambda: sa.ICELoss(catalog=CATALOG)(hidden, spread, wrong), *words)
+    refused(lambda: sa.ICELoss(catalog=CATALOG)(hidden, spread, wrong), "rows 1..53 of the catalog", "500")
+    refused(lambda: sa.BCELoss()(hidden, spread, wrong, negatives=torch.tensor([3])), *words)
     outside = torch.tensor([500, 3])
     refused(lambda: sa.SampledSoftmaxLoss()(hidden, spread, target, negatives=outside), *words)
     refused(lambda: sa.target_ranks(hidden[:, 0], spread, wrong[:, 3], catalog=CATALOG), *words)

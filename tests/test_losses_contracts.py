@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import seqaug as sa
 import seqaug.losses
 from seqaug.losses import (
     BCELoss,
@@ -226,8 +227,36 @@ def test_ids_without_a_row_in_the_table(name: str, wrong: int) -> None:
     hidden, table, target, extras = arguments(loss, "ids")
     assert isinstance(target, Tensor)
     message = f"ids must be rows of a table of {ITEMS + 2}, .*{wrong}.*check_batch"
-    with pytest.raises(ValueError, match=message):
+    of_target = (
+        f"target must be rows 1..{ITEMS} of the catalog.*{wrong}" if hasattr(loss, "catalog") else message
+    )
+    with pytest.raises(ValueError, match=of_target):
         loss(hidden, table, target.masked_fill(target > 0, wrong), **extras)
     if loss.needs_negatives:
         with pytest.raises(ValueError, match=message):
             loss(hidden, table, target, **extras | {"negatives": torch.full_like(extras["negatives"], wrong)})
+
+
+@pytest.mark.parametrize("loss", [sa.ICELoss, sa.CELoss, sa.SoftmaxFocalLoss, sa.SCELoss, sa.RECELoss])
+def test_targets_that_the_denominator_leaves_out(loss) -> None:  # type: ignore[no-untyped-def]
+    """Their probability would be above 1."""
+    hidden, table = torch.randn(1, 2, 4), torch.randn(9, 4)
+    for wrong in ([[1, 6]], [[6, 0]], [[3, -100]], [[1, 500]]):
+        with pytest.raises(ValueError, match=r"rows 1..5 of the catalog, or ignore_index=0.*"):
+            loss(catalog=slice(1, 6))(hidden, table, torch.tensor(wrong))
+    soft = sa.SoftTarget(torch.tensor([[1, 0]]), torch.tensor([[0, 5]]), torch.tensor(0.5))
+    assert loss(catalog=slice(1, 6))(hidden, table, soft).isfinite()  # one half is padding
+    with pytest.raises(ValueError, match="to 6"):
+        soft = sa.SoftTarget(torch.tensor([[1, 0]]), torch.tensor([[0, 6]]), torch.tensor(0.5))
+        loss(catalog=slice(1, 6))(hidden, table, soft)
+
+
+def test_numbers_of_another_kind() -> None:
+    hidden, table, target = torch.randn(1, 2, 4), torch.randn(9, 4), torch.tensor([[1, 2]])
+    for wrong in (torch.tensor([True]), torch.tensor([1j])):
+        with pytest.raises(TypeError, match="negatives.dtype"):
+            sa.BCELoss()(hidden, table, target, negatives=wrong)
+    with pytest.raises(TypeError, match="weight.dtype=torch.complex64"):
+        sa.ICELoss(catalog=slice(1, 9))(hidden, table, target, weight=torch.tensor([1j]))
+    with pytest.raises(TypeError, match="lam.dtype=torch.bool"):
+        sa.ICELoss(catalog=slice(1, 9))(hidden, table, sa.SoftTarget(target, target, torch.tensor([True])))

@@ -13,6 +13,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from seqaug._random import uniform_excluding
+from seqaug.losses import SampledSoftmaxLoss
 from seqaug.negatives import InBatchNegatives, PopularityNegatives, UniformNegatives
 from seqaug.soft_target import SoftTarget
 
@@ -219,3 +220,38 @@ def test_bad_arguments(make: object, says: str) -> None:
 def test_vectors_are_no_in_batch_negatives() -> None:
     with pytest.raises(TypeError, match="ids"):
         InBatchNegatives().sample(torch.rand(2, 3, 4))
+
+
+def test_in_batch_items_that_were_never_counted() -> None:
+    """An item of the batch occurs; as seldom as the rarest that was counted."""
+    counts = torch.tensor([0, 5, 0, 3, 3, 3])
+    ids, log_q = InBatchNegatives(counts).sample(torch.tensor([[1, 2], [0, 3]]))
+    assert ids.tolist() == [1, 2, 3] and (14 * log_q.exp()).round(decimals=4).tolist() == [5.0, 3.0, 3.0]
+    with pytest.raises(ValueError, match="table of 6"):
+        InBatchNegatives(counts).sample(torch.tensor([[1, 7]]))
+
+
+@pytest.mark.parametrize("ignore_index", [0, -100])
+def test_in_batch_negatives_of_a_batch_of_padding(ignore_index: int) -> None:
+    target = torch.full((2, 3), ignore_index)
+    hidden, table = torch.randn(2, 3, 4, requires_grad=True), torch.randn(9, 4, requires_grad=True)
+    drawn = InBatchNegatives(ignore_index=ignore_index).sample(target)
+    loss = SampledSoftmaxLoss(ignore_index=ignore_index)(hidden, table, target, negatives=drawn)
+    loss.backward()
+    assert loss == 0 and hidden.grad is not None and (hidden.grad == 0).all()
+
+
+def test_extreme_counts_and_powers() -> None:
+    for counts, power in (
+        ([0, 2, 3, 4], 2000.0),
+        ([0, 1e-300, 1e-300, 2e-300], 3000.0),
+        ([0, 1, 2, 1e300], 2.0),
+    ):
+        ids, log_q = PopularityNegatives(torch.tensor(counts, dtype=torch.float64), k=64, power=power).sample(
+            torch.tensor([[0]])
+        )
+        assert (ids == 3).all() and (log_q.abs() < 1e-6).all()
+    for wrong in ([1, 2], torch.zeros(4), torch.tensor([0.0, torch.nan])):
+        for make in (InBatchNegatives, PopularityNegatives):
+            with pytest.raises((TypeError, ValueError), match="counts must"):
+                make(wrong)  # type: ignore[operator]

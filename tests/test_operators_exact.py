@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import pytest
 import torch
@@ -323,3 +323,49 @@ def test_rate_is_uniform_between_low_and_high(name: str) -> None:
     batch = make_batch(Layout(), [5] * 4000, 6)
     rate = sample(OPERATORS[name](0.2, 0.7, batch.layout), batch, seed=6).rate
     assert uniform((rate - 0.2) / 0.5)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.int16, torch.int32, torch.uint8, torch.float16, torch.float32]
+)
+def test_gaps_that_the_dtype_of_the_times_cannot_hold(dtype: torch.dtype) -> None:
+    items = torch.tensor([[1, 2, 3, 4, 5]])
+    known = torch.iinfo(dtype) if not dtype.is_floating_point else torch.finfo(dtype)
+    low, high = int(known.min), int(known.max)
+    times = torch.tensor([[low, low, high, high, high]], dtype=torch.float64)
+    wanted = sa.gap_variance(items, times)
+    assert wanted.isfinite()
+    torch.testing.assert_close(sa.gap_variance(items, times.to(dtype)), wanted)
+    mask = sa.TimeMask(0.2, 0.2, mask_id=9)
+    assert mask(items, timestamps=times.to(dtype)).tolist() == [[1, 2, 9, 4, 5]]
+
+
+def test_another_default_dtype_changes_nothing(default_dtype: torch.dtype) -> None:
+    items = torch.tensor([[1, 2, 3, 4, 5], [0, 0, 0, 6, 7]])
+    four = [sa.Crop(0.3, 0.8), sa.Mask(0.3, 0.8, mask_id=9), sa.Reorder(0.3, 0.8), sa.Delete(0.3, 0.8)]
+
+    def drawn() -> list[torch.Tensor]:
+        g = torch.Generator().manual_seed(0)
+        edits = [op.sample(items, generator=g) for op in (sa.SomeOf(2, four), sa.Maybe(four[0], 0.5))]
+        mix = sa.MixupOp(sa.Policy(four), alpha=0.4).sample(items, generator=g)
+        pair = sa.CrossMixup(alpha=0.4).sample(torch.zeros(2, 5, 4, dtype=torch.float32), generator=g)
+        return [edit.rate for edit in edits] + [mix.lam, pair.lam]
+
+    found = drawn()
+    torch.set_default_dtype(torch.float32)
+    for one, other in zip(found, drawn(), strict=True):
+        assert one.dtype == torch.float32 and torch.equal(one, other)
+
+
+@pytest.fixture(params=[torch.float64, torch.float16])
+def default_dtype(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
+    torch.set_default_dtype(request.param)
+    yield request.param
+    torch.set_default_dtype(torch.float32)
+
+
+def test_a_pad_id_that_the_items_cannot_hold() -> None:
+    with pytest.raises(ValueError, match=r"pad_id=1099511627776: use items.long()"):
+        sa.Crop(0.2, 0.7, pad_id=2**40)(torch.tensor([[1, 2]], dtype=torch.int32))
+    with pytest.raises(ValueError, match=f"pad_id={2**70}$"):
+        sa.Crop(0.2, 0.7, pad_id=2**70)

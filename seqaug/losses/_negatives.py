@@ -63,6 +63,8 @@ def score_negatives(tokens: Tokens, table: Table, negatives: Negatives) -> Score
     if not isinstance(ids, Tensor):
         raise TypeError(f"negatives must be {FORMS}, got {type(ids).__name__}")
     vectors = ids.is_floating_point()
+    if not vectors and ids.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"negatives must be {FORMS}, got negatives.dtype={ids.dtype}")
     lead = ids.shape[:-2] if vectors else ids.shape[:-1]  # (), (rows,) or (rows, steps)
     rows = tokens.padded.shape[:1]
     if (

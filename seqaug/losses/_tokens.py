@@ -60,7 +60,8 @@ def gather_tokens(
     shape = hidden.shape[:-1]
     wide = accumulator(torch.promote_types(hidden.dtype, table.dtype))
     first, second, lam, whole = read_target(target, hidden, rule.ignore_index)
-    real = torch.ones(shape, dtype=torch.bool, device=hidden.device) if whole is None else whole > 0
+    # Not `whole > 0`: of a share that is NaN the loss is to be NaN.
+    real = torch.ones(shape, dtype=torch.bool, device=hidden.device) if whole is None else ~(whole <= 0)
     if valid is not None:
         check_valid(valid, shape)
         real = real & valid
@@ -133,6 +134,8 @@ def read_target(
 def broadcast_share(lam: Tensor, shape: torch.Size) -> Tensor:
     if not isinstance(lam, Tensor):
         raise TypeError(f"target.lam must be a tensor of shares, got target.lam={lam!r}")
+    if not lam.is_floating_point():
+        raise TypeError(f"target.lam must hold floats in [0, 1], got target.lam.dtype={lam.dtype}")
     fits = lam.ndim <= len(shape) and all(
         own in (1, wanted) for own, wanted in zip(reversed(lam.shape), reversed(shape), strict=False)
     )
@@ -167,6 +170,8 @@ def spread_weight(weight: Tensor, shape: torch.Size) -> Tensor:
             f"weight must be a tensor, one per row or one per target, got weight={weight!r}: torch.full((rows,), 0.5) "
             "weighs all rows alike"
         )
+    if weight.is_complex():
+        raise TypeError(f"weight must hold real numbers, got weight.dtype={weight.dtype}")
     if weight.shape == shape:
         return weight
     if weight.shape == shape[:1]:
@@ -207,6 +212,26 @@ def target_score(tokens: Tokens, table: Table, half: Tensor) -> Tensor:
         scores = (tokens.queries.to(wide) * vectors.to(wide)).sum(1)
         return sum_over_ranks(scores.masked_fill(~here, 0.0), table.group)
     return (tokens.hidden.to(wide) * read_rows(table, half).to(wide)).sum(1)
+
+
+def check_in_catalog(tokens: Tokens, start: int, stop: int, rule: Rule) -> None:
+    """On a CPU: targets that the denominator leaves out would give probabilities above 1."""
+    if tokens.first.is_floating_point() or not may_drop(tokens.hidden):
+        return
+    for half in (tokens.first, tokens.second):
+        if half is None or not half.numel():
+            continue
+        smallest, largest = half.aminmax()
+        below = half < start
+        if (
+            tokens.second is not None
+        ):  # the half of a soft target that is padding is 0, and counts for nothing
+            below = below & (half != 0)
+        if largest >= stop or below.any():
+            raise ValueError(
+                f"target must be rows {start}..{stop - 1} of the catalog, or ignore_index={rule.ignore_index} for padding, got "
+                f"target from {int(smallest)} to {int(largest)}"
+            )
 
 
 def over_targets(tokens: Tokens, value: Callable[[Tensor], Tensor]) -> Tensor:

@@ -16,7 +16,16 @@ from seqaug.functional import dense, full_precision
 from seqaug.kernels.surprise import softplus
 from seqaug.losses._base import ItemLoss, check_catalog
 from seqaug.losses._negatives import Negatives, refuse
-from seqaug.losses._tokens import Target, Tokens, finish, gather_tokens, nothing, over_targets, target_score
+from seqaug.losses._tokens import (
+    Target,
+    Tokens,
+    check_in_catalog,
+    finish,
+    gather_tokens,
+    nothing,
+    over_targets,
+    target_score,
+)
 from seqaug.retrieval import nearest_rows
 from seqaug.sharding import ShardedTable, Table, first_rank_says, logsumexp_over_ranks, spread
 from seqaug.sparse_table import read_rows
@@ -99,6 +108,7 @@ class SCELoss(ItemLoss):
         table = spread(table)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
         start, stop = catalog_bounds(len(table), self.catalog)
+        check_in_catalog(tokens, start, stop, self.rule)
         count = len(tokens.hidden)
         if count == 0:
             return nothing(tokens, table, self.rule)
@@ -246,6 +256,7 @@ class RECELoss(ItemLoss):
         table = dense(table)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
         start, stop = catalog_bounds(len(table), self.catalog)
+        check_in_catalog(tokens, start, stop, self.rule)
         count = len(tokens.hidden)
         if count == 0:
             return nothing(tokens, table, self.rule)

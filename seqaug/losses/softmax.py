@@ -12,7 +12,16 @@ from seqaug.kernels import backends, ops
 from seqaug.kernels.surprise import surprise
 from seqaug.losses._base import ItemLoss, check_catalog
 from seqaug.losses._negatives import Negatives, refuse
-from seqaug.losses._tokens import Rule, Target, Tokens, finish, gather_tokens, over_targets, target_score
+from seqaug.losses._tokens import (
+    Rule,
+    Target,
+    Tokens,
+    check_in_catalog,
+    finish,
+    gather_tokens,
+    over_targets,
+    target_score,
+)
 from seqaug.sharding import ShardedTable, Table, spread
 
 
@@ -21,6 +30,7 @@ def catalog_loss(
 ) -> Tensor:
     """(1 - p) ** gamma * -log p under a softmax over the catalog; a vector as target is one more class."""
     start, stop = catalog_bounds(len(table), catalog)
+    check_in_catalog(tokens, start, stop, rule)
     extra = tokens.first.is_floating_point()
     two_values = tokens.second is not None and gamma != 0.0
     table = spread(table)

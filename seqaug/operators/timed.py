@@ -38,13 +38,20 @@ def gaps_before(real: Tensor, timestamps: Tensor) -> Tensor:
 
     Args:
         real: (B, L) bool.
-        timestamps: (B, L) of any unit and dtype; padded slots are not looked at.
+        timestamps: (B, L) of any unit and dtype, whose differences an int64 can hold where they are whole; padded slots are not
+            looked at.
 
     Returns:
         (B, L) float32 for times in float32, whose differences are no finer, else float64; NaN in padded slots and for the first
         item, which has none before it.
     """
     dtype = torch.float32 if timestamps.dtype == torch.float32 else torch.float64
+    if timestamps.dtype not in (
+        torch.float32,
+        torch.float64,
+        torch.int64,
+    ):  # differences of which need more room
+        timestamps = timestamps.to(dtype if timestamps.is_floating_point() else torch.int64)
     both = real & F.pad(real, (1, 0))[:, :-1]
     gap = (timestamps - F.pad(timestamps, (1, 0))[:, :-1]).abs_().to(dtype)
     return gap.masked_fill_(~both, torch.nan)
@@ -74,7 +81,8 @@ def gap_variance(items: Tensor, timestamps: Tensor, *, pad_id: int = 0) -> Tenso
     Source: TiCoSeRec (Dang et al., 2023).
     """
     check_batch_and_times(items, timestamps)
-    gap = gaps_before(items != pad_id, timestamps).to(torch.float64)
+    times = timestamps.double() if timestamps.is_floating_point() else timestamps
+    gap = gaps_before(items != pad_id, times)
     known = ~gap.isnan()
     number = known.sum(1, keepdim=True).clamp(min=1)
     mean = torch.where(known, gap, 0.0).sum(1, keepdim=True) / number

@@ -93,9 +93,9 @@ class AdaptivePolicy(Members):
         self.warmup = warmup
         rows = len(listed) + 1
         self.register_buffer("bounds", torch.tensor(listed, dtype=torch.int64), persistent=False)
-        self.register_buffer("value", torch.zeros(rows, len(self.members)))
-        self.register_buffer("mean", torch.zeros(rows, 1))
-        self.register_buffer("deviation", torch.zeros(rows, 1))
+        self.register_buffer("value", torch.zeros(rows, len(self.members), dtype=torch.float32))
+        self.register_buffer("mean", torch.zeros(rows, 1, dtype=torch.float32))
+        self.register_buffer("deviation", torch.zeros(rows, 1, dtype=torch.float32))
         self.register_buffer("seen", torch.zeros(rows, 1, dtype=torch.bool))  # buckets that ever had a reward
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
