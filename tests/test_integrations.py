@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from torch.nn import functional as F
 import seqaug as sa
 from seqaug.integrations import next_item_view
 from seqaug.integrations.replay import AugmentTransform, NextItemLoss
+from seqaug.integrations.view import fair_slots
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "examples" / "integrations"
@@ -37,14 +40,16 @@ def rows_of(side: str, pad_id: int = 0) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("kind", [sa.Crop, sa.Delete, sa.Reorder, sa.Mask, sa.Insert])
+@pytest.mark.parametrize("kind", [sa.Crop, sa.Delete, sa.Reorder, sa.Mask, sa.Insert, sa.Substitute])
 def test_a_view_is_asked_for_what_follows_and_cannot_look_it_up(kind: type[sa.Operator], side: str) -> None:
     items, target = rows_of(side)
     similar = torch.zeros(V + 2, 1, dtype=torch.long)
     similar[1 : V + 1, 0] = torch.arange(1, V + 1).roll(
         -1
     )  # the nearest item is the very next: the worst case
-    extra = {"mask_id": V + 1} if kind is sa.Mask else {"neighbours": similar} if kind is sa.Insert else {}
+    extra = {"mask_id": V + 1} if kind is sa.Mask else {}
+    if kind in (sa.Insert, sa.Substitute):
+        extra = {"neighbours": similar}
     before = items.clone(), target.clone()
     operator = kind(0.3, 0.9, side=side, **extra)
     edit = operator.sample(items, generator=torch.Generator().manual_seed(1))
@@ -54,12 +59,93 @@ def test_a_view_is_asked_for_what_follows_and_cannot_look_it_up(kind: type[sa.Op
     scored = asked > 0
     own = edit.align(items)
     assert (asked[scored] == own[scored] + 1).all()  # the item after the one the slot stands for
-    assert scored.float().sum() > 0.4 * (view > 0).float().sum()
-    if kind is not sa.Insert:  # an inserted item may be one that comes later: that is Insert's own doing
-        for slot in range(L):
-            seen = view[:, : slot + 1] == asked[:, slot, None]
-            assert not seen[scored[:, slot]].any()
-    assert not (view == asked)[scored].any()
+    assert scored.float().sum() > 0.3 * (view > 0).float().sum()
+    for slot in range(L):
+        seen = view[:, : slot + 1] == asked[:, slot, None]
+        assert not seen[scored[:, slot]].any()
+
+
+def test_a_view_is_not_asked_for_what_was_put_in_before() -> None:
+    """Neighbours two items ahead: a slot's target may have been put in at the slot before."""
+    items, target = torch.tensor([[1, 2, 3, 4, 5, 1]]), torch.tensor([[2, 3, 4, 5, 1, 2]])
+    edit = sa.Edit(
+        source=torch.arange(6)[None],
+        replaced=torch.tensor([[-1, -1, 5, -1, -1, -1]]),  # of item 3, and 5 is the target of slot 3
+        rate=torch.ones(1),
+    )
+    assert edit(items).tolist() == [[1, 2, 5, 4, 5, 1]]
+    # Slots 4 and 5 have targets that the row itself has twice: these are asked for.
+    assert fair_slots(edit, edit.align(target)).tolist() == [[True, True, True, False, True, True]]
+
+
+def test_a_view_is_the_row_itself_in_evaluation_mode() -> None:
+    items, target = rows_of("left")
+    policy = sa.Policy([sa.Mask(0.5, 0.5, mask_id=V + 1), sa.Crop(0.5, 0.5)])
+    view, asked = next_item_view(policy, items, target)
+    assert not torch.equal(view, items)
+    view, asked = next_item_view(policy.eval(), items, target)
+    assert torch.equal(view, items) and torch.equal(asked, target)
+
+
+def test_view_names_what_it_cannot_use() -> None:
+    items, target = rows_of("left")
+    crop = sa.Crop(0.2, 0.7)
+    with pytest.raises(TypeError, match=r"policy must be a seqaug operator or policy, got policy=\[Crop"):
+        next_item_view([crop], items, target)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="items must be a tensor of ids .batch, slots., got Packed"):
+        next_item_view(crop, sa.pack([[1, 2]]), torch.tensor([2, 3]))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"target must be aligned .* got target.shape=\(100, 8\)"):
+        next_item_view(crop, items, target[:, 1:])
+    with pytest.raises(TypeError, match="target must be int32 or int64 ids.* got torch.float32"):
+        next_item_view(crop, items, target.float())
+
+
+def test_lightning_example_leaves_validation_batches_alone() -> None:
+    from integrations.with_lightning import Augmented
+
+    module = Augmented(SimpleNamespace(num_items=V))  # type: ignore[arg-type]
+    batch = rows_of("left")
+    grown = module.train().on_after_batch_transfer(batch, 0)
+    assert [len(part) for part in grown] == [200, 200]
+    assert module.eval().on_after_batch_transfer(batch, 0) is batch
+
+
+class ModuleOfRecTools(nn.Module):
+    """What the example needs of RecTools' Lightning module, which is not installed here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.item_external_ids, self.item_extra_tokens = range(V + 1), ["PAD"]
+        self.item_embs = torch.randn(V + 1, 8)
+        self.torch_model = SimpleNamespace(
+            item_model=SimpleNamespace(get_all_embeddings=lambda: self.item_embs),
+            encode_sessions=lambda batch, table: table[batch["x"]],
+        )
+
+
+def test_rectools_example_has_a_loss_for_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    lightning = SimpleNamespace(TransformerLightningModule=ModuleOfRecTools)
+    absent = {
+        "pandas": SimpleNamespace(),
+        "rectools": SimpleNamespace(Columns=None),
+        "rectools.dataset": SimpleNamespace(Dataset=None),
+        "rectools.models": SimpleNamespace(SASRecModel=None),
+        "rectools.models.nn.transformers.lightning": lightning,
+    }
+    for name, module in absent.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delitem(sys.modules, "integrations.with_rectools", raising=False)
+    from integrations.with_rectools import SeqaugModule
+
+    module, (items, target) = SeqaugModule(), rows_of("left")
+    assert module._calc_custom_loss({"x": items, "y": target}, 0) > 0
+    # A validation batch has one target per row, after its newest item.
+    last = target[:, -1:]
+    out = module.eval()._calc_custom_loss_outputs({"x": items, "y": last}, 0)
+    table, newest = module.item_embs, module.item_embs[items[:, -1]]
+    expected = F.cross_entropy(newest @ table[1:].T, last[:, 0] - 1, ignore_index=-1)
+    torch.testing.assert_close(out["loss"], expected)
+    torch.testing.assert_close(out["logits"], newest @ table.T)
 
 
 def batch_of_replay() -> dict[str, Tensor]:

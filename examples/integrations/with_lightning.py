@@ -43,7 +43,7 @@ class Plain(L.LightningModule):
 
 # seqaug: begin
 class Augmented(Plain):
-    """Every batch grows by a view of each of its rows."""
+    """Every training batch grows by a view of each of its rows."""
 
     def __init__(self, data: Dataset) -> None:
         super().__init__(data)
@@ -52,6 +52,8 @@ class Augmented(Plain):
         self.loss = sa.ICELoss(catalog=slice(1, data.num_items + 1))
 
     def on_after_batch_transfer(self, batch: Any, _: int) -> Any:
+        if not self.training:  # Lightning calls this in validation and test, too
+            return batch
         items, target = batch
         view, view_target = next_item_view(self.policy, items, target)
         return torch.cat([items, view]), torch.cat([target, view_target])

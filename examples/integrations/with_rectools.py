@@ -31,7 +31,7 @@ from recsys.datasets import Dataset  # noqa: E402
 
 # seqaug: begin
 class SeqaugModule(TransformerLightningModule):
-    """RecTools' training step with seqaug's loss and policy."""
+    """RecTools' steps with seqaug's loss, and its policy in training."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -45,6 +45,12 @@ class SeqaugModule(TransformerLightningModule):
         rows = {"x": torch.cat([batch["x"], view])}
         target = torch.cat([batch["y"], view_target])
         return self.ice(self.torch_model.encode_sessions(rows, table), table, target)
+
+    def _calc_custom_loss_outputs(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Validation: one target per row, after its newest item."""
+        newest = self.torch_model.encode_sessions(batch, self.item_embs)[:, -1:]
+        loss = self.ice(newest, self.item_embs, batch["y"])
+        return {"loss": loss, "logits": newest[:, 0] @ self.item_embs.T}
 
 
 # seqaug: end

@@ -1,4 +1,4 @@
-"""seqaug under Hugging Face's Trainer: the policy in its data collator, the loss in the model.
+"""seqaug under Hugging Face's Trainer: policy and loss in the model, which knows whether it trains.
 
 python examples/integrations/with_transformers.py
 """
@@ -58,40 +58,35 @@ class Plain(nn.Module):
 
 # seqaug: begin
 class Augmented(Plain):
+    """Every training batch grows by a view of each of its rows."""
+
     def __init__(self, data: Dataset) -> None:
         super().__init__(data)
+        mask = sa.Mask(0.2, 0.7, mask_id=data.num_items + 1)
+        self.policy = sa.Policy([sa.Crop(0.2, 0.7), mask, sa.Reorder(0.2, 0.7)])
         self.ice = sa.ICELoss(catalog=slice(1, data.num_items + 1))
+
+    def forward(self, items: Tensor, labels: Tensor) -> Batch:
+        if self.training:  # not in the data collator: Trainer has one for training and evaluation
+            view, view_labels = next_item_view(self.policy, items, labels)
+            items, labels = torch.cat([items, view]), torch.cat([labels, view_labels])
+        return super().forward(items, labels)
 
     def loss_of(self, hidden: Tensor, table: Tensor, labels: Tensor) -> Tensor:
         return self.ice(hidden, table, labels)
-
-
-class AugmentingCollator:
-    """Every batch grows by a view of each of its rows."""
-
-    def __init__(self, num_items: int) -> None:
-        mask = sa.Mask(0.2, 0.7, mask_id=num_items + 1)
-        self.policy = sa.Policy([sa.Crop(0.2, 0.7), mask, sa.Reorder(0.2, 0.7)])
-
-    def __call__(self, rows: list[Batch]) -> Batch:
-        batch = collate(rows)
-        view, labels = next_item_view(self.policy, batch["items"], batch["labels"])
-        return {"items": torch.cat([batch["items"], view]), "labels": torch.cat([batch["labels"], labels])}
 
 
 # seqaug: end
 
 
 def train(data: Dataset, epochs: int, system: str) -> Trained:
-    with_seqaug = "seqaug" in system
-    module = (Augmented if with_seqaug else Plain)(data)
+    module = (Augmented if "seqaug" in system else Plain)(data)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder, num_train_epochs=epochs, per_device_train_batch_size=BATCH, learning_rate=LR, use_cpu=True,
             lr_scheduler_type="constant", save_strategy="no", report_to=[], logging_strategy="no", disable_tqdm=True,
         )  # fmt: skip
-        collator = AugmentingCollator(data.num_items) if with_seqaug else collate
-        trainer = Trainer(module, arguments, data_collator=collator, train_dataset=Examples(data))
+        trainer = Trainer(module, arguments, data_collator=collate, train_dataset=Examples(data))
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     return newest_state(module.model)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
+from seqaug._checks import check_items
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
 
@@ -21,8 +23,9 @@ def next_item_view(
     """Augmented ids, and the target that each of their slots can fairly be asked for.
 
     Every slot keeps the target of the item it shows, so a cropped row predicts what came after each of its items. Left out are
-    slots behind which a causal model has already seen something newer (Reorder), and slots that were given
-    their own target (Substitute, Insert).
+    slots behind which a causal model has already seen something newer (Reorder), and slots whose target has been put in at the
+    slot itself or before it (Substitute, Insert): they could copy it. An item that the row itself has twice is asked for as
+    without augmentation. In evaluation mode rows and targets stay as they are, as in ``policy(items)``.
 
     Args:
         policy: an operator or a policy.
@@ -36,20 +39,43 @@ def next_item_view(
         (B, L) ids and (B, L) targets, of the dtypes of ``items`` and ``target``.
 
     Raises:
-        TypeError, ValueError: as of ``policy.sample`` and of ``Edit.align``.
+        TypeError: ``policy`` is not one, or ``items`` or ``target`` are not padded ids.
+        ValueError: ``target`` is not aligned with ``items``; or as of ``policy.sample``.
 
     Example:
         >>> import torch, seqaug as sa
         >>> from seqaug.integrations import next_item_view
         >>> items, target = torch.tensor([[0, 1, 2, 3, 4]]), torch.tensor([[0, 2, 3, 4, 5]])
-        >>> next_item_view(sa.Crop(0.5, 0.5), items, target, generator=torch.Generator().manual_seed(1))
+        >>> crop, g = sa.Crop(0.5, 0.5), torch.Generator()
+        >>> next_item_view(crop, items, target, generator=g.manual_seed(1))
         (tensor([[0, 0, 0, 1, 2]]), tensor([[0, 0, 0, 2, 3]]))
-        >>> next_item_view(sa.Reorder(1.0, 1.0), items, target, generator=torch.Generator().manual_seed(1))
+        >>> next_item_view(sa.Reorder(1.0, 1.0), items, target, generator=g.manual_seed(1))
         (tensor([[0, 4, 3, 1, 2]]), tensor([[0, 5, 0, 0, 0]]))
+        >>> next_item_view(crop.eval(), items, target)
+        (tensor([[0, 1, 2, 3, 4]]), tensor([[0, 2, 3, 4, 5]]))
     """
+    if not isinstance(policy, Augmentation):
+        raise TypeError(
+            f"policy must be a seqaug operator or policy, got policy={policy!r}: sa.Policy([...]) makes one of several"
+        )
+    check_items(items)
+    check_target(target, items.shape)
+    if not policy.training:
+        return items, target
     edit = policy.sample(items, timestamps=timestamps, generator=generator)
     kept = edit.align(target, fill=ignore_index)
     return edit(items), torch.where(fair_slots(edit, kept), kept, ignore_index)
+
+
+def check_target(target: object, shape: torch.Size) -> None:
+    if not isinstance(target, Tensor) or target.dtype not in (torch.int32, torch.int64):
+        kind = target.dtype if isinstance(target, Tensor) else type(target).__name__
+        raise TypeError(f"target must be int32 or int64 ids, the item after each slot, got {kind}")
+    if target.shape != shape:
+        raise ValueError(
+            f"target must be aligned with the items, {tuple(shape)}, got target.shape={tuple(target.shape)}: "
+            "one per slot, the item after it"
+        )
 
 
 def fair_slots(edit: Edit, target: Tensor) -> Tensor:
@@ -60,8 +86,8 @@ def fair_slots(edit: Edit, target: Tensor) -> Tensor:
         target: (B, L) ids, aligned by ``edit``.
 
     Returns:
-        True where no earlier or own slot shows anything newer than the slot's own source, and the slot itself has not been
-        given its target.
+        True where no earlier or own slot shows anything newer than the slot's own source, or has been given the slot's target.
     """
     newest = edit.source.cummax(1).values
-    return edit.valid & (edit.source >= newest) & (edit.replaced != target)
+    given = rearrange(edit.replaced, "b seen -> b seen 1") == rearrange(target, "b asked -> b 1 asked")
+    return edit.valid & (edit.source >= newest) & ~given.triu().any(1)
