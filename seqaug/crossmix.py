@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from seqaug._calls import calls
 from seqaug._checks import Side, check_alpha, check_choice, check_side
 from seqaug.groups import spread
 from seqaug.noise import draw_beta
@@ -239,7 +240,9 @@ class CrossMixup(nn.Module):
         )
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...
 
     def __repr__(self) -> str:
         return f"CrossMixup({self.alpha!r}, over={self.over!r})"

@@ -9,6 +9,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from seqaug._calls import calls
 from seqaug._checks import check_choice, check_count, check_rates
 from seqaug._random import integers, uniform
 from seqaug.slots import at_least_one
@@ -140,7 +141,9 @@ class FeatureMask(nn.Module):
         return self.sample(vectors, generator=generator)(vectors)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...
 
     def __repr__(self) -> str:
         defaults = {"fields": None, "per": "row", "rescale": False}

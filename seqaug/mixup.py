@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
+from seqaug._calls import calls
 from seqaug._checks import check_alpha, check_choice
 from seqaug.edit import Edit, identity
 from seqaug.noise import draw_beta
@@ -84,9 +86,13 @@ class Mix:
         return torch.where(rearrange(self.mixed, "b l -> b l 1"), torch.lerp(view, own, lam), own)
 
 
+Vectors = TypeVar("Vectors", Tensor, Packed, default=Tensor)
+Draw = TypeVar("Draw", Edit, PackedEdit, default=Edit)
+
+
 @dataclass(frozen=True, eq=False)
-class Mixed:
-    """What a :class:`MixupOp` hands to an encoder.
+class Mixed(Generic[Vectors, Draw]):
+    """What a :class:`MixupOp` hands to an encoder. ``Mixed`` is of padded rows, ``Mixed[Packed, PackedEdit]`` of packed ones.
 
     Args:
         embeddings: (B, L, D) float; the mixed vectors. Of packed rows (T, D), packed or nested as the rows were.
@@ -95,10 +101,10 @@ class Mixed:
         edit: the view.
     """
 
-    embeddings: Any
+    embeddings: Vectors
     weight: Tensor
     lam: Tensor
-    edit: Edit | PackedEdit
+    edit: Draw
 
 
 class MixupOp(nn.Module):
@@ -255,6 +261,24 @@ class MixupOp(nn.Module):
             mixed = mixed & ~edit.future
         return Mix(edit, lam, weight, mixed)
 
+    @overload
+    def forward(
+        self,
+        items: Tensor,
+        embedding: Callable[[Tensor], Tensor],
+        *,
+        timestamps: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Mixed: ...
+    @overload
+    def forward(
+        self,
+        items: Packed,
+        embedding: Callable[[Tensor], Tensor],
+        *,
+        timestamps: Packed | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Mixed[Packed, PackedEdit]: ...
     def forward(
         self,
         items: Any,
@@ -262,7 +286,7 @@ class MixupOp(nn.Module):
         *,
         timestamps: Any = None,
         generator: torch.Generator | None = None,
-    ) -> Mixed:
+    ) -> Any:
         """Mix the vectors of a batch with those of a fresh view; in evaluation mode the batch's own vectors, lam = weight = 1.
 
         Args:
@@ -291,7 +315,9 @@ class MixupOp(nn.Module):
         return Mixed(mix(embedding(items), embedding(mix.edit(items))), mix.weight, mix.lam, mix.edit)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...
 
     def _mix_packed(
         self,
@@ -299,7 +325,7 @@ class MixupOp(nn.Module):
         embedding: Callable[[Tensor], Tensor],
         timestamps: Any,
         generator: torch.Generator | None,
-    ) -> Mixed:
+    ) -> Mixed[Any, PackedEdit]:
         rows = pack(items)
         own = embedding(rows.values)
         if not self.training:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 import torch
 from torch import Tensor, nn
 
+from seqaug._calls import calls
 from seqaug._checks import (
     Side,
     check_count,
@@ -240,7 +241,9 @@ class Augmentation(nn.Module):
         return self.sample(items, timestamps=timestamps, generator=generator)(items)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...
 
     def _layout(self) -> list[str]:
         """The arguments of the repr that are not at their defaults."""

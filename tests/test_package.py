@@ -63,6 +63,16 @@ def test_public_name_is_documented(name: str) -> None:
     assert re.search(rf"seqaug\.{name}\b", reference), f"{name} is missing in docs/api.md"
 
 
+def test_type_checkers_know_what_calling_gives() -> None:
+    """pyright takes torch's Any for the result unless __call__ is a function; tests/user_types.py is checked by mypy alone."""
+    for path in (ROOT / "seqaug").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and "def forward(self" in ast.unparse(node):
+                assert "@calls(forward)\n        def __call__(self)" in ast.unparse(node), (
+                    f"{path.name}: {node.name}"
+                )
+
+
 def test_import_is_silent_with_warnings_as_errors() -> None:
     done = python("import seqaug", "-W", "error")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -39,7 +39,14 @@ def mixing(items: Tensor, hidden: Tensor, embedding: torch.nn.Embedding) -> None
     pair = sa.CrossMixup(0.4, over="position").sample(hidden, valid=items != 0)
     assert_type(pair(hidden), Tensor)
     assert_type(pair.targets(items), sa.SoftTarget)
-    assert_type(sa.MixupOp(sa.Crop(0.2, 0.7))(items, embedding), sa.Mixed)
+    mixup = sa.MixupOp(sa.Crop(0.2, 0.7))
+    mixed = mixup(items, embedding)
+    assert_type(mixed, sa.Mixed)
+    assert_type(mixed.embeddings, Tensor)
+    assert_type(mixed.edit, sa.Edit)
+    packed = mixup(sa.pack([[1, 2, 3], [4]]), embedding)
+    assert_type(packed.embeddings, sa.Packed)
+    assert_type(packed.edit, sa.PackedEdit)
     assert_type(sa.CrossMixup(0.4, over="position")(hidden), sa.Pair)
     sa.MixupOp("crop")  # type: ignore[arg-type]
 

@@ -8,10 +8,11 @@ that id serves as mask: items 0..V - 1, mask V, padding V + 1, ``cardinality=V +
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from seqaug._calls import calls
 from seqaug.integrations.view import fair_slots
 from seqaug.losses._base import ItemLoss
 from seqaug.operator import Augmentation
@@ -86,6 +87,11 @@ class AugmentTransform(nn.Module):
             **{name: edit.align(batch[name], fill=fill) for name, fill in self.features.items()},
         }
 
+    if TYPE_CHECKING:
+
+        @calls(forward)
+        def __call__(self) -> None: ...
+
 
 class NextItemLoss(nn.Module):
     """A seqaug loss where RePlay's models want one: ``SasRec(body, loss=NextItemLoss(sa.ICELoss(...)))``.
@@ -156,3 +162,8 @@ class NextItemLoss(nn.Module):
             negatives=negative_labels if self.loss.needs_negatives else None,
             valid=target_padding_mask[..., 0],
         )
+
+    if TYPE_CHECKING:
+
+        @calls(forward)
+        def __call__(self) -> None: ...

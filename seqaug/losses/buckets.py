@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from seqaug._calls import calls
 from seqaug._checks import catalog_bounds, check_count
 from seqaug.functional import dense, full_precision
 from seqaug.kernels.surprise import softplus
@@ -136,7 +137,9 @@ class SCELoss(ItemLoss):
             return finish(over_targets(tokens, value), tokens, self.rule)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...
 
 
 def find_buckets(
@@ -273,7 +276,9 @@ class RECELoss(ItemLoss):
             return finish(over_targets(tokens, value), tokens, self.rule)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...
 
 
 def hash_round(tokens: Tokens, items: Tensor, chunks: int) -> tuple[Tensor, Tensor]:

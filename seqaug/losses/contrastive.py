@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from seqaug._calls import calls
 from seqaug._checks import check_number
 from seqaug.functional import full_precision
 from seqaug.losses._base import ItemLoss
@@ -78,7 +79,9 @@ class InfoNCELoss(ItemLoss):
         return finish(value, tokens, self.rule)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...
 
 
 def info_nce(one: Tensor, two: Tensor, real: Tensor, temperature: float, dtype: torch.dtype) -> Tensor:

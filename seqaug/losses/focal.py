@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from seqaug._calls import calls
 from seqaug._checks import check_number
 from seqaug.kernels.surprise import softplus
 from seqaug.losses._base import ItemLoss
@@ -79,7 +80,9 @@ class FocalLoss(ItemLoss):
         return finish(self.alpha * with_target + (1.0 - self.alpha) * against, tokens, self.rule)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...
 
 
 class SoftmaxFocalLoss(CatalogLoss):
@@ -141,4 +144,6 @@ class SoftmaxFocalLoss(CatalogLoss):
         return catalog_loss(tokens, table, self.catalog, self.rule, self.gamma, self.backend)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from einops import rearrange
 from torch import Tensor
 
+from seqaug._calls import calls
 from seqaug._checks import check_count, check_number
 from seqaug.kernels.surprise import softplus
 from seqaug.losses._base import ItemLoss
@@ -62,7 +63,9 @@ class BCELoss(ItemLoss):
         return finish(with_target + against, tokens, self.rule)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...
 
 
 class BPRLoss(ItemLoss):
@@ -109,7 +112,9 @@ class BPRLoss(ItemLoss):
         return finish(over_targets(tokens, value), tokens, self.rule)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...
 
 
 class GBCELoss(ItemLoss):
@@ -173,4 +178,6 @@ class GBCELoss(ItemLoss):
         return finish((beta * with_target + softplus(scores).sum(1)) / (k + 1), tokens, self.rule)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...

@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from seqaug._calls import calls
 from seqaug.kernels.surprise import softplus
 from seqaug.losses._base import ItemLoss
 from seqaug.losses._negatives import Negatives, Scored, required, score_negatives
@@ -82,4 +83,6 @@ class SampledSoftmaxLoss(ItemLoss):
         return finish(over_targets(tokens, value), tokens, self.rule)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...

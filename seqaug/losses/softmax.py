@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from seqaug import functional
+from seqaug._calls import calls
 from seqaug._checks import catalog_bounds
 from seqaug.kernels import backends, ops
 from seqaug.kernels.surprise import surprise
@@ -139,7 +140,9 @@ class ICELoss(CatalogLoss):
         return catalog_loss(tokens, table, self.catalog, self.rule, 0.0, self.backend)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...
 
 
 class CELoss(CatalogLoss):
@@ -175,4 +178,6 @@ class CELoss(CatalogLoss):
         return catalog_loss(tokens, table, self.catalog, self.rule, 0.0, self.backend)
 
     if TYPE_CHECKING:
-        __call__ = forward  # torch's own says Any
+
+        @calls(forward)
+        def __call__(self) -> None: ...
