@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import email
+import importlib
 import re
 import subprocess
 import sys
@@ -155,8 +156,17 @@ def test_wheel_needs_three_packages_at_run_time(wheel: Path) -> None:
 
 
 def test_wheel_imports_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "site")
+    install = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(tmp_path / "site"),
+    ]
+    subprocess.run([sys.executable, *install, str(wheel)], check=True, timeout=300)
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import seqaug; "
         "print(seqaug.__file__, seqaug.__version__)"
@@ -164,6 +174,10 @@ def test_wheel_imports_outside_the_checkout(wheel: Path, tmp_path: Path) -> None
     done = python(code, "-W", "error", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "site" / "seqaug" / "__init__.py"), project()["version"]]
+
+
+def numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 def test_versions_agree() -> None:
@@ -177,4 +191,45 @@ def test_versions_agree() -> None:
     readme = re.findall(
         r"^  version = \{(.+)\},$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
     )
-    assert [changelog[0], *citation, *readme] == [version] * 3
+    released, text = changelog[0], (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert [*citation, *readme] == [released] * 2
+    if text.split("## [Unreleased]\n")[1].split("\n## [")[0].strip():
+        # What has changed since a release must not be taken for it.
+        following, dev = version.rsplit(".", 1)
+        assert dev == "dev0" and numbers(following) > numbers(released)
+    else:
+        assert version == released
+
+
+def test_release_notes_are_the_section_of_the_changelog() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^ +(awk .+) > notes\.md$", workflow, re.MULTILINE)
+    run = ["bash", "-c", f"GITHUB_REF_NAME=v0.1.0; {command}"]
+    notes = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert notes.strip().startswith("### Added") and "## [" not in notes
+
+
+def test_reference_names_what_can_be_imported() -> None:
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for path in re.findall(r"^\.\. auto(?:class|function):: (\S+)$", reference, re.MULTILINE):
+        module, name = path.rsplit(".", 1)
+        assert not re.search(r"\._", path) and hasattr(importlib.import_module(module), name), path
+
+
+def test_map_of_the_code_names_every_file() -> None:
+    page = (
+        (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("## Which file holds what")[1]
+    )
+    page = page.split("\n## ")[0]
+    folders = [
+        path.relative_to(ROOT) for path in (ROOT / "seqaug").iterdir() if (path / "__init__.py").exists()
+    ]
+    files = [path.relative_to(ROOT) for path in (ROOT / "seqaug").glob("*.py") if path.name != "__init__.py"]
+    tools = [path.relative_to(ROOT) for part in ("docs", "benchmarks") for path in (ROOT / part).glob("*.py")]
+    missing = [path for path in files + tools if f"`{path.as_posix()}`" not in page]
+    missing += [path for path in folders if f"`{path.as_posix()}/`" not in page]
+    known = {"docs/conf.py", "benchmarks/epochs.py"}
+    known |= {
+        f"benchmarks/train_{name}.py" for name in ("rectools", "replay", "seqaug")
+    }  # named by their pattern
+    assert {path.as_posix() for path in missing} <= known

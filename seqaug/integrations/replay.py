@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seqaug._calls import calls
 from seqaug.integrations.view import fair_slots
-from seqaug.losses._base import ItemLoss
+from seqaug.losses import ItemLoss
 from seqaug.operator import Augmentation
 
 

@@ -1,5 +1,6 @@
 """Next-item losses on one signature: loss(hidden, table, target, *, negatives=, weight=, valid=)."""
 
+from seqaug.losses._base import ItemLoss
 from seqaug.losses.buckets import RECELoss, SCELoss
 from seqaug.losses.contrastive import InfoNCELoss
 from seqaug.losses.focal import FocalLoss, SoftmaxFocalLoss
@@ -15,6 +16,7 @@ __all__ = [
     "GBCELoss",
     "ICELoss",
     "InfoNCELoss",
+    "ItemLoss",
     "RECELoss",
     "SCELoss",
     "SampledSoftmaxLoss",
