@@ -15,6 +15,7 @@ import seqaug as sa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 from recsys.datasets import Dataset  # noqa: E402
+from recsys.errors import UsageError  # noqa: E402
 from recsys.sources import load  # noqa: E402
 
 LENGTH = 50
@@ -64,7 +65,11 @@ def facts(data: Dataset) -> list[tuple[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="What the operators do to the rows of a data set.")
     parser.add_argument("data", help="a known name or a file of sequences")
-    for what, value in facts(load(parser.parse_args().data)):
+    try:
+        data = load(parser.parse_args().data)
+    except UsageError as error:
+        sys.exit(f"error: {error}")
+    for what, value in facts(data):
         print(f"{value:6.1%}  {what}")
 
 

@@ -10,6 +10,13 @@ from torch.nn import functional as F
 from seqaug._pairs import all_pairs, float_bits, worth_comparing
 
 
+def check_generator(generator: object) -> None:
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator or None, got generator={generator!r}: torch.Generator().manual_seed(0)"
+        )
+
+
 def uniform(
     shape: tuple[int, ...],
     device: torch.device,
@@ -19,6 +26,7 @@ def uniform(
     """torch.rand. Under torch.compile a draw whose shape varies must not be given a generator, not even None."""
     if generator is None:
         return torch.rand(shape, device=device, dtype=dtype)
+    check_generator(generator)
     return torch.rand(shape, device=device, dtype=dtype, generator=generator)
 
 
@@ -28,6 +36,7 @@ def integers(
     """torch.randint from 0 to high - 1; see :func:`uniform` for the generator."""
     if generator is None:
         return torch.randint(high, shape, device=device)
+    check_generator(generator)
     return torch.randint(high, shape, device=device, generator=generator)
 
 

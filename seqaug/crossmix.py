@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from seqaug._calls import calls
 from seqaug._checks import Side, check_alpha, check_choice, check_side
+from seqaug._random import check_generator
 from seqaug.groups import spread
 from seqaug.noise import draw_beta
 from seqaug.packed import Packed, is_packed, pack
@@ -27,6 +28,14 @@ class Pair:
         lam: (B, L, 1) or (B, 1, D) float32 in [0, 1]; share of the row itself.
         mixed: (B, L) bool; where row and partner are both real. Elsewhere the row stays as it is.
         over: ``"position"`` or ``"feature"``; what ``lam`` has an axis of.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> pair = sa.Pair(
+        ...     torch.tensor([1, 0]), torch.full((2, 1, 1), 0.75), torch.tensor([[False], [True]]), "position"
+        ... )
+        >>> pair(torch.tensor([[[0.0]], [[4.0]]])).flatten()  # the second row is mixed with the first
+        tensor([0., 3.])
     """
 
     partner: Tensor
@@ -166,6 +175,7 @@ class CrossMixup(nn.Module):
             return self._sample_packed(pack(hidden), generator, side)
         valid = checked_valid(hidden, valid)
         rows, slots, features = hidden.shape
+        check_generator(generator)
         partner = torch.randperm(rows, device=hidden.device, generator=generator)
         mixed = valid & valid[partner]
         if self.over == "feature":
@@ -186,6 +196,7 @@ class CrossMixup(nn.Module):
             )
         device = rows.offsets.device
         (total, features), count = rows.values.shape, len(rows.offsets) - 1
+        check_generator(generator)
         partner = torch.randperm(count, device=device, generator=generator)
         place = same_slot(rows.offsets, rows.offsets, partner, total, side)
         mixed = place >= 0

@@ -22,6 +22,17 @@ class Expansion:
         asked: (N, W) bool; where the target counts. Every target of the batch counts in one new row only: where most of the items
             before it are in view.
         pad_id: what padded slots hold.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> items = torch.tensor([[1, 2, 3, 4, 5]])
+        >>> parts = sa.windows(items, 3, stride=2)
+        >>> parts.row, parts.asked
+        (tensor([0, 0]), tensor([[False,  True,  True],
+                [ True,  True,  True]]))
+        >>> parts.align(10.0 * items)  # whatever is aligned with the batch
+        tensor([[30., 40., 50.],
+                [10., 20., 30.]])
     """
 
     row: Tensor

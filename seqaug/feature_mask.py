@@ -23,6 +23,13 @@ class DroppedFeatures:
         dropped: (B, 1, D) or (B, L, D) bool; the features that become 0.
         rate: (B,) float32 in [0, 1]; the drawn rate.
         rescale: multiply what is kept, so that the sum over features stays the same on average.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> view = sa.DroppedFeatures(torch.tensor([[[True, False, False]]]), torch.tensor([0.3]))
+        >>> view(torch.ones(1, 2, 3))
+        tensor([[[0., 1., 1.],
+                 [0., 1., 1.]]])
     """
 
     dropped: Tensor

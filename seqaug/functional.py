@@ -82,7 +82,8 @@ def check_table(hidden: Tensor, table: Table) -> None:
         raise TypeError(f"hidden must be a tensor, got {type(hidden).__name__}")
     if not isinstance(table, (Tensor, ShardedTable, SparseTable)):
         raise TypeError(
-            f"table must be a tensor, a ShardedTable or a SparseTable, got {type(table).__name__}"
+            f"table must be a tensor, a ShardedTable or a SparseTable, got {type(table).__name__}: "
+            "of an nn.Embedding pass embedding.weight"
         )
     for name, value in (("hidden", hidden), ("table", table)):
         if not value.is_floating_point():

@@ -34,6 +34,16 @@ class Mix:
         lam: (B,) float32 in [0, 1]; share of the row's own vectors.
         weight: (B,) float32, at least 0; weight of the row's loss on the mixed vectors.
         mixed: (B, L) bool; the slots that are mixed, elsewhere the original stays.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> items = torch.tensor([[0, 1, 2, 3, 4]])
+        >>> mix = sa.MixupOp(sa.Crop(0.5, 0.5)).sample(items, generator=torch.Generator().manual_seed(0))
+        >>> mix.edit(items), mix.mixed
+        (tensor([[0, 0, 0, 3, 4]]), tensor([[False, False, False,  True,  True]]))
+        >>> own, view = torch.ones(1, 5, 2), torch.zeros(1, 5, 2)
+        >>> mix(own, view)[0, :, 0] == mix.lam  # 1 where the row's own vector stays
+        tensor([False, False, False,  True,  True])
     """
 
     edit: Edit
@@ -99,6 +109,13 @@ class Mixed(Generic[Vectors, Draw]):
         weight: (B,) float32; weight of the row's loss on them.
         lam: (B,) float32; share of the row's own vectors.
         edit: the view.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> mixup, embedding = sa.MixupOp(sa.Crop(0.5, 0.5)), torch.nn.Embedding(7, 3)
+        >>> mixed = mixup(torch.tensor([[0, 1, 2, 3, 4]]), embedding)
+        >>> mixed.embeddings.shape, mixed.weight  # of one row the weight is 1
+        (torch.Size([1, 5, 3]), tensor([1.]))
     """
 
     embeddings: Vectors
@@ -300,6 +317,7 @@ class MixupOp(nn.Module):
 
         Raises:
             TypeError: ``embedding`` cannot be called.
+            ValueError: on a CPU, an id of the view that ``embedding`` has no row for.
         """
         if not callable(embedding):
             raise TypeError(
@@ -312,7 +330,8 @@ class MixupOp(nn.Module):
             ones = torch.ones(items.shape[0], dtype=torch.float32, device=items.device)
             return Mixed(embedding(items), ones, ones, identity(items, self.operator.pad_id))
         mix = self.sample(items, timestamps=timestamps, generator=generator)
-        return Mixed(mix(embedding(items), embedding(mix.edit(items))), mix.weight, mix.lam, mix.edit)
+        own, view = embedding(items), vectors_of_view(embedding, mix.edit(items))
+        return Mixed(mix(own, view), mix.weight, mix.lam, mix.edit)
 
     if TYPE_CHECKING:
 
@@ -336,7 +355,7 @@ class MixupOp(nn.Module):
         padding = None
         if self.pad_mix == "embedding":
             padding = embedding(torch.full_like(rows.values[:1], self.operator.pad_id))
-        mixed = mix(own, embedding(mix.edit(rows).values), padding)
+        mixed = mix(own, vectors_of_view(embedding, mix.edit(rows).values), padding)
         return Mixed(in_form_of(items, mixed), mix.weight, mix.lam, mix.edit)
 
     def __repr__(self) -> str:
@@ -347,6 +366,17 @@ class MixupOp(nn.Module):
             if getattr(self, name) != value
         )
         return f"MixupOp({self.operator!r}, alpha={self.alpha!r}{options})"
+
+
+def vectors_of_view(embedding: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+    """``embedding(ids)``; a CPU finds out that a new id, such as the mask's, has no row there."""
+    try:
+        return embedding(ids)
+    except IndexError as error:
+        raise ValueError(
+            f"embedding must have a row for every id of the view, got ids from {int(ids.min())} to {int(ids.max())}: "
+            "with items 1..V and the mask V + 1 it has V + 2 rows"
+        ) from error
 
 
 def mix_weight(lam: Tensor, rate: Tensor, weighting: str) -> Tensor:

@@ -79,6 +79,18 @@ class Augmentation(nn.Module):
     Args:
         pad_id: the id of padding.
         side: where the padding is.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> crop, policy = sa.Crop(0.2, 0.7), sa.Policy([sa.Delete(0.2, 0.5)])
+        >>> [isinstance(one, sa.Augmentation) for one in (crop, policy)]
+        [True, True]
+        >>> items = torch.tensor([[0, 1, 2, 3, 4]])
+        >>> edit = policy.sample(items)  # the draw, and what it makes of the batch
+        >>> edit(items).shape == items.shape
+        True
+        >>> policy.eval()(items) is items
+        True
     """
 
     def __init__(self, *, pad_id: int = 0, side: Side = "left") -> None:
@@ -267,6 +279,20 @@ class Operator(Augmentation):
 
     Raises:
         ValueError: not 0 <= low <= high <= 1, or an unknown side.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> class Blank(sa.Operator):
+        ...     def plan(self, items, noise, timestamps=None):
+        ...         chosen, real, rate = self.chosen(
+        ...             items, noise
+        ...         )  # max(1, floor(rate * n)) items of each row
+        ...         slots = torch.arange(items.shape[1], device=items.device)
+        ...         return sa.Edit(
+        ...             torch.where(real, slots, -1), torch.where(chosen, 99, -1), rate, self.pad_id
+        ...         )
+        >>> Blank(0.5, 0.5)(torch.tensor([[0, 1, 2, 3, 4]])).eq(99).sum()
+        tensor(2)
     """
 
     lengthens: ClassVar[bool] = True

@@ -82,6 +82,13 @@ class PackedPair:
         mixed: (T,) bool; where row and partner are both real. Elsewhere the row stays as it is.
         place: (T,) int64; the partner's value in the same slot, -1 where the partner is padded.
         over: ``"position"`` or ``"feature"``.
+
+    Example:
+        >>> import torch, seqaug as sa
+        >>> hidden = sa.pack([[1, 2, 3, 4], [5, 6]]).like(torch.randn(6, 8))
+        >>> pair = sa.CrossMixup(alpha=0.4).sample(hidden)
+        >>> pair(hidden.values).shape, pair.mixed.shape
+        (torch.Size([6, 8]), torch.Size([6]))
     """
 
     partner: Tensor

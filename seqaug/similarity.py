@@ -176,7 +176,7 @@ class ItemSimilarity:
             An :class:`ItemSimilarity` on the table's device.
 
         Raises:
-            TypeError: ``table`` is not of a floating dtype.
+            TypeError: ``table`` is not a tensor of a floating dtype.
             ValueError: ``table`` has not two axes, or fewer than k + 1 items.
 
         Example:
@@ -188,6 +188,10 @@ class ItemSimilarity:
         Source: CoSeRec (Liu et al., 2021), section 3.2.1.
         """
         check_count("k", k, 1)
+        if not isinstance(table, Tensor):
+            raise TypeError(
+                f"table must be a tensor of vectors (V + 2, D), got {type(table).__name__}: pass embedding.weight"
+            )
         if not table.is_floating_point():
             raise TypeError(f"table must be of a floating dtype, got table.dtype={table.dtype}")
         if table.ndim != 2 or len(table) < k + 3:

@@ -220,6 +220,16 @@ def test_losses_are_plain_modules(name: str) -> None:
         assert repr(twin) == repr(loss)
 
 
+def test_errors_of_arguments_say_how_to_mend_them() -> None:
+    hidden, table, target, _ = arguments(MAKE["ICELoss"](), "ids")
+    assert isinstance(target, Tensor)
+    ice = seqaug.losses.ICELoss(catalog=slice(1, ITEMS + 1))
+    with pytest.raises(TypeError, match="got Embedding: of an nn.Embedding pass embedding.weight"):
+        ice(hidden, torch.nn.Embedding(3, 4), target)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="slice of consecutive table rows, got catalog=slice.1, 11, 2."):
+        seqaug.losses.ICELoss(catalog=slice(1, 11, 2))
+
+
 @pytest.mark.parametrize("name", sorted(set(MAKE) - {"InfoNCELoss"}))
 @pytest.mark.parametrize("wrong", [ITEMS + 9, -1])
 def test_ids_without_a_row_in_the_table(name: str, wrong: int) -> None:

@@ -498,3 +498,18 @@ def test_cross_mixup_wants_three_axes(shape: tuple[int, ...]) -> None:
 def test_embedding_that_cannot_be_called() -> None:
     with pytest.raises(TypeError, match="embedding must turn ids into vectors, got Parameter"):
         sa.MixupOp(sa.Crop(0.2, 0.7))(torch.tensor([[0, 1, 2]]), nn.Embedding(5, 3).weight)  # type: ignore[arg-type]
+
+
+def test_a_new_id_without_a_vector_and_a_seed_for_a_generator_are_named() -> None:
+    items, embedding = torch.tensor([[0, 1, 2, 3]]), nn.Embedding(5, 2)
+    mixup = sa.MixupOp(sa.Mask(0.9, 0.9, mask_id=77))
+    for rows in (items, sa.pack([[1, 2, 3]])):
+        with pytest.raises(
+            ValueError, match="a row for every id of the view, got ids from . to 77: .* V . 2 rows"
+        ):
+            mixup(rows, embedding)
+    message = r"generator must be a torch.Generator or None, got generator=5: torch.Generator\(\)"
+    with pytest.raises(TypeError, match=message):
+        sa.Crop(0.2, 0.7)(items, generator=5)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=message):
+        sa.CrossMixup()(torch.ones(2, 3, 4), generator=5)  # type: ignore[call-overload]

@@ -59,7 +59,9 @@ def test_public_names() -> None:
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_public_name_is_documented(name: str) -> None:
-    assert (getattr(sa, name).__doc__ or "").strip()
+    doc = getattr(sa, name).__doc__ or ""
+    assert doc.strip()
+    assert not isinstance(getattr(sa, name), type) or ">>> " in doc, f"{name} has no example"
     reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     assert re.search(rf"seqaug\.{name}\b", reference), f"{name} is missing in docs/api.md"
 

@@ -218,6 +218,12 @@ def test_links_of_the_pages_lead_somewhere() -> None:
     assert not missing
 
 
+def test_facts_end_with_one_line_where_there_are_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["facts.py", "no-such-data"])
+    with pytest.raises(SystemExit, match="^error: expected .* got 'no-such-data'"):
+        load(ROOT / "docs" / "facts.py").main()
+
+
 def test_facts_are_counted_right() -> None:
     from recsys.datasets import Dataset
 

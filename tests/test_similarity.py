@@ -324,3 +324,8 @@ def test_of_batches_refuses() -> None:
 def test_a_catalog_has_items(count: int) -> None:
     with pytest.raises(ValueError, match=f"num_items={count}"):
         sa.ItemSimilarity.from_batches(lambda: iter([torch.tensor([[1, 2]])]), count)
+
+
+def test_embeddings_are_compared_by_their_tensor() -> None:
+    with pytest.raises(TypeError, match="got Embedding: pass embedding.weight"):
+        sa.ItemSimilarity.from_embeddings(torch.nn.Embedding(5, 3), k=2)  # type: ignore[arg-type]

@@ -17,6 +17,10 @@ def check_catalog(catalog: object) -> None:
         raise TypeError(
             f"catalog must be a slice of table rows, got catalog={catalog!r}: slice(1, num_items + 1)"
         )
+    if catalog.step not in (None, 1):
+        raise ValueError(
+            f"catalog must be a slice of consecutive table rows, got catalog={catalog!r}: slice(1, num_items + 1)"
+        )
 
 
 class ItemLoss(nn.Module):

@@ -101,7 +101,9 @@ class ICELoss(CatalogLoss):
     loss = sum over real targets y of log sum_c exp(h . e_c) - h . e_y, reduced as `reduction` says.
 
     Args:
-        catalog: the rows of the table that are items: slice(1, num_items + 1).
+        catalog: the rows of the table that are items: slice(1, num_items + 1). Targets must be among them, `check_batch`
+            looks: any other row of the table would be scored without being in the denominator.
+        backend: of `seqaug.functional.linear_logsumexp`; "auto" takes what is fastest where the tensors are.
         reduction, denominator, ignore_index: see `ItemLoss`; "row" is the mean of Eq. 9, "token" what its
             public implementations compute.
 
@@ -151,7 +153,7 @@ class CELoss(CatalogLoss):
     loss = mean over rows of log sum_c exp(h_last . e_c) - h_last . e_y. Packed (T, D) input has no rows left,
     so each token is its own row and every one of them counts: pack the last states only.
 
-    Args and shape: as `ICELoss`. "token" and "row" agree, since a row has one token.
+    Args and shape: as `ICELoss`, with `catalog`, `backend` and the rest. "token" and "row" agree, since a row has one token.
 
     Example:
         >>> import torch
