@@ -288,6 +288,11 @@ def test_a_finished_control_serves_again(data, tmp_path):
     assert job(*shared, "--system", "rmhsaocl", "--control", control, "--out", tmp_path / "b") == 0
     assert sorted(path.name for path in (tmp_path / "b").iterdir() if path.is_dir()) == ["rmhsaocl"]
     assert "rmhsaocl - sasrec-ice" in (tmp_path / "b" / "report.txt").read_text()
+    # Its ranks are compared with; its weights are wanted by what starts from them alone.
+    (control / "weights.safetensors").unlink()
+    assert job(*shared, "--system", "rmhsaocl", "--control", control, "--out", tmp_path / "c") == 0
+    two = ["--system", "rmhsaocl", "--stages", 2, "--control", control, "--out", tmp_path / "d"]
+    assert job(*shared, *two) == 2
 
 
 def test_the_loss_falls_and_ranking_beats_chance(data, tmp_path):

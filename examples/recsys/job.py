@@ -221,7 +221,8 @@ def _check_control(control: str | None, systems: dict[str, Settings]) -> None:
     """A control must be finished; only with it may an augmented system go without training one."""
     if control is None:
         return
-    for name in ("result.json", "ranks.npz", "weights.safetensors"):
+    weights = ["weights.safetensors"] if any(settings.needs_control for settings in systems.values()) else []
+    for name in ("result.json", "ranks.npz", *weights):
         if not (Path(control) / name).exists():
             raise UsageError(
                 f"expected --control to be the folder of a finished system, got {control}, which has no {name}"
