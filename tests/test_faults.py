@@ -139,23 +139,30 @@ def test_a_full_disk(data: Path, whole: tuple[Path, float], tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_damaged_checkpoints(data: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "stop"), [("last.ckpt", True), ("best.ckpt", False)])
+def test_damaged_checkpoints(
+    name: str, stop: bool, data: Path, whole: tuple[Path, float], tmp_path: Path
+) -> None:
+    """The last one of a run that was stopped is cut, the best one of a run that has trained all its epochs loses a bit."""
     out = tmp_path / "run"
     process = start("--data", data, *OPTIONS, "--out", out)
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("rmhsaocl epoch   4"):
+        if stop and line.startswith("rmhsaocl epoch   4"):
             process.send_signal(signal.SIGINT)
-    assert process.wait() == 130  # Ctrl-C
+    assert process.wait() == (130 if stop else 0)  # Ctrl-C
     check_whole(out)
-    last = out / "rmhsaocl" / "checkpoints" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:3000])
+    file = out / "rmhsaocl" / "checkpoints" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 0x40
+    file.write_bytes(content[:3000] if stop else content)
+    (out / "rmhsaocl" / "result.json").unlink(missing_ok=True)
     code, said = finished(start("--resume", out))
     assert code == 2 and said.strip().splitlines()[-1].startswith(
-        f"error: expected {last} to be a whole checkpoint"
+        f"error: expected {file} to be a whole checkpoint"
     ), said
     assert "Traceback" not in said
-    last.unlink()
+    file.unlink()
     code, said = finished(start("--resume", out))
     assert code == 0, said
     check_same(out, whole[0])

@@ -8,15 +8,16 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from recsys import ranks
+from recsys.checkpoints import read_checkpoint, write_checkpoint
 from recsys.datasets import Dataset
 from recsys.errors import UsageError
 from recsys.evaluation import CUTOFFS, metrics
@@ -42,6 +43,15 @@ class Fit:
     test_ranks: Tensor
     weights: dict[str, Tensor]
     history: list[dict[str, float]]
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Lightning's own way copies over the old checkpoint where the run folder is on another disk than ``/tmp``."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
+        write_checkpoint(Path(path), checkpoint)
 
 
 class History(Callback):
@@ -125,6 +135,7 @@ def fit(
         precision=PRECISION[settings.precision],  # type: ignore[arg-type]
         max_epochs=settings.epochs,
         callbacks=[stopping, history, *(callbacks or []), best, last],
+        plugins=[WholeFiles()],
         logger=loggers or False,
         log_every_n_steps=1,
         enable_progress_bar=False,
@@ -133,13 +144,12 @@ def fit(
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
     )
-    # An epoch says all there is to know about the next, so the best one is as good a place to go on from as the last.
-    resume = folder / ("best.ckpt" if not (folder / "last.ckpt").exists() else "last.ckpt")
-    if resume.exists():
-        history.load_state_dict(_load(resume)["callbacks"]["History"])
+    resume = ranks.from_lead(lambda: _resume_from(folder))
+    if resume is not None:
+        history.load_state_dict(_read(resume)["callbacks"]["History"])
     if not history.finished(settings):
-        trainer.fit(module, batches, ckpt_path=resume if resume.exists() else None, weights_only=True)
-    kept = _load(folder / "best.ckpt")
+        trainer.fit(module, batches, ckpt_path=resume, weights_only=True)
+    kept = _read(folder / "best.ckpt")
     module.load_state_dict(kept["state_dict"])
     rank_of = {
         "validation": rank_users(module.tested, batches.validation, trainer.strategy.root_device),
@@ -162,15 +172,17 @@ def fit(
     )
 
 
-def _load(checkpoint: Path) -> dict[str, Any]:
-    try:
-        return torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError, KeyError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(
-            f"expected {checkpoint} to be a whole checkpoint, got a damaged one ({reason}); remove it and --resume again: "
-            "the run goes on from the other checkpoint of its folder, or starts anew"
-        ) from None
+def _resume_from(folder: Path) -> Path | None:
+    """An epoch says all there is to know about the next, so the best one is as good to go on from as the last."""
+    best, last = folder / "best.ckpt", folder / "last.ckpt"
+    if not best.exists():  # it is what is tested in the end: all epochs again
+        last.unlink(missing_ok=True)
+        return None
+    return last if last.exists() else best
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    return read_checkpoint(checkpoint, "state_dict", "callbacks", "epoch")
 
 
 def hush() -> None:

@@ -15,7 +15,6 @@ guidance is the one without a classifier.
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,9 @@ from tqdm import tqdm
 
 import seqaug as sa
 from recsys import ranks
+from recsys.checkpoints import read_checkpoint, write_checkpoint
 from recsys.datasets import Dataset
 from recsys.encoders import item_vectors
-from recsys.folder import write_atomic
 from recsys.next_item import NextItem, Start
 from recsys.settings import Settings
 from systems.diffusion import Diffusion
@@ -86,7 +85,7 @@ def train_diffusion(
     epochs = min(EPOCHS, settings.epochs)
     done: dict[str, Any] = {"epoch": 0, "loss": 0.0, "seconds": 0.0}
     if file.exists():
-        done = torch.load(file, weights_only=True)
+        done = read_checkpoint(file, "epoch", "loss", "seconds", "model", "optimizer")
         model.load_state_dict(done["model"])
         optimizer.load_state_dict(done["optimizer"])
     long_enough = [row for row in rows if len(row) > 1]
@@ -117,7 +116,7 @@ def train_diffusion(
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
-        write_atomic(file, partial(torch.save, done))
+        write_checkpoint(file, done)
     model.eval()
     return model, {
         "epochs": done["epoch"], "loss": round(done["loss"], 4), "seconds": round(done["seconds"], 1)
