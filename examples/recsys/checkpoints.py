@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import struct
 import zipfile
-import zlib
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,12 +12,7 @@ import torch
 
 from recsys.errors import UsageError
 from recsys.folder import write_atomic
-
-# What a damaged zip archive, or damaged tensors in a whole one, may raise.
-DAMAGE = (
-    zipfile.BadZipFile, zlib.error, struct.error, UnpicklingError, AttributeError, EOFError, LookupError, OSError,
-    RuntimeError, TypeError, ValueError,
-)  # fmt: skip
+from recsys.results import DAMAGE
 
 
 def write_checkpoint(file: Path, checkpoint: dict[str, Any]) -> None:

@@ -129,6 +129,8 @@ def run(argv: Sequence[str], hybrid: type[NextItem], others: Mapping[str, type[N
             job = ranks.from_lead(lambda: plan(options, ranks.started()))
         except UsageError as error:
             return ranks.fail(error)
+        except OSError as error:
+            return ranks.fail(UsageError(f"expected files and folders that can be read, got {error}"))
         except KeyboardInterrupt:
             print("\nstopped before anything was written", file=sys.stderr)
             return 130

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from recsys.evaluation import PROTOCOL
 from recsys.settings import Settings
 
@@ -93,16 +91,6 @@ def save_fit(folder: Path, fit: Fit, settings: Settings, facts: Facts, extra: di
         "commit": facts.commit,
     }
     write_json(folder / "result.json", result | extra)
-
-
-def load_result(folder: Path) -> dict[str, Any]:
-    """``result.json`` of a finished system with its test ranks (users,) under ``ranks``."""
-    import numpy as np
-
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    with np.load(folder / "ranks.npz") as ranks:
-        result["ranks"] = torch.from_numpy(ranks["test"])
-    return result
 
 
 def commit() -> str:

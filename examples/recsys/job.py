@@ -12,6 +12,7 @@ from typing import Any
 
 from recsys.datasets import Dataset
 from recsys.errors import UsageError
+from recsys.results import read_json, read_result
 from recsys.settings import (
     AUGMENTATION,
     CONTRAST,
@@ -35,6 +36,9 @@ FREE_ON_RESUME = {
     "devices",
     "strategy",
 }  # may differ from the run that is continued
+CONFIG: dict[str, Any] = {
+    "systems": list, "source": str, "fingerprint": str, "control": (str, type(None)), "given": dict,
+}  # fmt: skip
 NOT_SETTINGS = {"data", "system", "paper", "control", "seeds"}
 
 
@@ -193,13 +197,14 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"expected --resume to name the folder of a run, got {folder}, which has no config.json"
         )
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file, CONFIG)
+        if not config["systems"]:
+            raise ValueError("systems=[]")
         for values in config["systems"]:
             check(Settings.from_json(values))
-        _ = config["source"], config["fingerprint"], config["control"], config["given"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(
-            f"expected {file} to hold the settings of a run, got something else ({error!r})"
+            f"expected {file} to hold the settings of a run, got something else ({error!r}); start a new run"
         ) from None
     return config
 
@@ -227,7 +232,7 @@ def _check_control(control: str | None, systems: dict[str, Settings]) -> None:
             raise UsageError(
                 f"expected --control to be the folder of a finished system, got {control}, which has no {name}"
             )
-    found = json.loads((Path(control) / "result.json").read_text(encoding="utf-8"))["system"]
+    found = read_result(Path(control))["system"]
     wanted = {control_of(settings) for settings in systems.values() if settings.augmented}
     if wanted and wanted != {found}:
         raise UsageError(

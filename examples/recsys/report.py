@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 import seqaug as sa
-from recsys.evaluation import CUTOFFS, PROTOCOL, gains, hits, paired_t_test
+from recsys.evaluation import PROTOCOL, gains, hits, paired_t_test
 from recsys.folder import write_atomic
-
-COLUMNS = [f"{name}@{k}" for k in CUTOFFS for name in ("HR", "NDCG")]
+from recsys.results import FIGURES
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Tested:
 
 
 def by_system(results: list[dict[str, Any]]) -> list[Tested]:
-    """Results (as ``load_result`` gives them) of the same system brought together."""
+    """Results (``result.json`` with ``ranks``) of the same system brought together."""
     systems: dict[str, list[dict[str, Any]]] = {}
     for result in results:
         systems.setdefault(result["system"], []).append(result)
@@ -38,7 +37,7 @@ def by_system(results: list[dict[str, Any]]) -> list[Tested]:
         Tested(
             system=name,
             data=same[0]["data"],
-            figures={column: [one["test"][column] for one in same] for column in COLUMNS},
+            figures={column: [one["test"][column] for one in same] for column in FIGURES},
             ranks=torch.stack([one["ranks"] for one in same]),
             epochs=" ".join(f"{one['best_epoch']}/{one['epochs']}" for one in same),
             seconds=sum(one["seconds"] for one in same),
@@ -49,9 +48,9 @@ def by_system(results: list[dict[str, Any]]) -> list[Tested]:
 
 def table(systems: list[Tested]) -> str:
     """Test figures of every system, one line each; mean ± standard deviation of several seeds."""
-    rows = [["system", *COLUMNS, "best epoch", "seconds"]]
+    rows = [["system", *FIGURES, "best epoch", "seconds"]]
     for tested in systems:
-        figures = [_figure(tested.figures[column]) for column in COLUMNS]
+        figures = [_figure(tested.figures[column]) for column in FIGURES]
         rows.append([tested.system, *figures, tested.epochs, f"{tested.seconds:.0f}"])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import importlib.util
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 import seqaug as sa
 from recsys import folder as files
-from recsys import machine, ranks, report
+from recsys import machine, ranks, report, results
 from recsys.console import Console, MetricsFile, say
 from recsys.datasets import Dataset
+from recsys.encoders import Encoder
+from recsys.errors import UsageError
 from recsys.evaluation import PROTOCOL
 from recsys.folder import Facts
 from recsys.job import Job
@@ -60,15 +59,15 @@ def train_one(job: Job, settings: Settings, system: type[NextItem], facts: Facts
         say(f"\n{name}: already there", job.quiet)
         return
     control = job.control or job.folder(dataclasses.replace(settings, system=control_of(settings)))
+    encoder = build_encoder(job.dataset, settings)
     start_from: dict[str, Tensor] | None = None
     extra: dict[str, Any] = {}
     if settings.stages == 2:  # the first stage is the control
-        start_from = load_file(control / "weights.safetensors")
-        before = files.load_result(control)
+        start_from = weights_for(encoder, control)
+        before = results.read_result(control)
         extra = {
             "first_stage": {name: before[name] for name in ("system", "epochs", "best_epoch", "seconds")}
         }
-    encoder = build_encoder(job.dataset, settings)
     parameters = sum(weight.numel() for weight in encoder.parameters())
     say(f"\n{name}: {describe(settings)}; {parameters:,} parameters", job.quiet)
     history = History()
@@ -96,7 +95,25 @@ def is_done(folder: Path, settings: Settings) -> bool:
     file = folder / "result.json"
     if not file.exists():
         return False
-    return Settings.from_json(json.loads(file.read_text(encoding="utf-8"))["settings"]) == settings
+    try:
+        return Settings.from_json(results.read_result(folder)["settings"]) == settings
+    except TypeError as error:  # settings that are none of ours
+        raise results.damaged(file, error) from None
+
+
+def weights_for(encoder: Encoder, control: Path) -> dict[str, Tensor]:
+    """The weights of a finished system, to begin with."""
+    file = control / "weights.safetensors"
+    weights = results.read_tensors(file)
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    wanted = {name: tuple(weight.shape) for name, weight in encoder.state_dict().items()}
+    for name in wanted | found:
+        if wanted.get(name) != found.get(name):
+            raise UsageError(
+                f"expected {file} to hold the weights of the same encoder for the same items, with {name} of shape "
+                f"{wanted.get(name)}, got {found.get(name)}; name a --control with the same settings and data"
+            )
+    return weights
 
 
 def save(folder: Path, fitted: Fit, settings: Settings, facts: Facts, extra: dict[str, Any]) -> None:
@@ -151,10 +168,7 @@ def draw(job: Job) -> None:
     histories: dict[str, list[dict[str, float]]] = {}
     for settings in job.systems:
         folder = job.folder(settings)
-        with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
-            histories[folder.name] = [
-                {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
-            ]
+        histories[folder.name] = results.read_rows(folder / "metrics.csv")
     report.draw_curves(job.out / "curves.png", histories)
 
 
@@ -164,9 +178,12 @@ def finish(job: Job) -> None:
     folders = [job.folder(settings) for settings in job.systems]
     if job.control:
         folders.insert(0, job.control)
-    results = report.by_system([files.load_result(folder) for folder in folders])
-    text = report.table(results)
-    tests = [report.compare(results[-1], other) for other in results[:-1]]
+    users = len(job.dataset.rows)
+    tested = report.by_system(
+        [results.read_result(folder) | {"ranks": results.read_ranks(folder, users)} for folder in folders]
+    )
+    text = report.table(tested)
+    tests = [report.compare(tested[-1], other) for other in tested[:-1]]
     text += "".join("\n" + report.comparison_line(test) for test in tests)
     files.write_text(job.out / "report.txt", text + "\n")
     files.write_json(job.out / "comparison.json", tests)

@@ -94,11 +94,23 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
-        """Settings as they were written; what an older file does not name was not there yet."""
+        """Settings as they were written; what an older file does not name was not there yet. TypeError if they are none."""
         pairs: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
-        return cls(**({"prefixes": False} | PRODUCTS | pairs))
+        settings = cls(**({"prefixes": False} | PRODUCTS | pairs))
+        for field in dataclasses.fields(cls):
+            value = getattr(settings, field.name)
+            if not _alike(value, field.default):
+                raise TypeError(f"{field.name}={value!r}")
+        return settings
+
+
+def _alike(value: Any, usual: Any) -> bool:
+    """Whether a value is of the kind of the usual one; a whole number may stand for a float."""
+    if isinstance(usual, tuple):
+        return isinstance(value, tuple) and all(_alike(part, usual[0]) for part in value)
+    return type(value) is type(usual) or (type(value) is int and type(usual) is float)
 
 
 PLAIN: dict[str, Any] = {"views": 0, "mixes": (0, 0)}
@@ -194,6 +206,9 @@ def name_of(system: str, loss: str) -> str:
     return system if loss == OTHERS[system]["loss"] else f"{system}-{loss}"
 
 
+NAMES = {*SYSTEMS, *(f"{system}-{loss}" for system in OTHERS for loss in LOSSES)}
+
+
 def control_of(settings: Settings) -> str:
     """The system that differs from an augmented one in nothing but the augmentation."""
     return plain_of(settings.loss)
@@ -206,6 +221,8 @@ def plain_of(loss: str) -> str:
 
 def check(settings: Settings) -> Settings:
     """Return ``settings`` if every value is possible, else raise an error that names the first that is not."""
+    if settings.system not in NAMES:  # it is also the name of a folder
+        raise UsageError(f"expected a system that --system has made, got system={settings.system!r}")
     if not settings.operators:
         raise UsageError(f"expected --operators with at least one of {', '.join(OPERATORS)}, got none")
     for name in settings.operators:

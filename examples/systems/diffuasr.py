@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -30,6 +29,7 @@ from recsys.checkpoints import read_checkpoint, write_checkpoint
 from recsys.datasets import Dataset
 from recsys.encoders import item_vectors
 from recsys.next_item import NextItem, Start
+from recsys.results import read_tensors
 from recsys.settings import Settings
 from systems.diffusion import Diffusion
 from systems.made_up import best_new, make_up
@@ -55,7 +55,7 @@ class DiffuASR(NextItem):
         data: Dataset, settings: Settings, folder: Path, control: Path, quiet: bool
     ) -> tuple[list[list[int]], dict[str, Any]]:
         """The items before each row, and how the diffusion model was trained."""
-        vectors = unit_variance(item_vectors(load_file(control / "weights.safetensors")))
+        vectors = unit_variance(item_vectors(read_tensors(control / "weights.safetensors")))
         rows = data.training_rows()
         model, facts = train_diffusion(vectors, rows, settings, folder / "diffusion.ckpt", quiet)
         generator = torch.Generator().manual_seed(settings.seed)

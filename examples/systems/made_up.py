@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 import seqaug as sa
 from recsys.folder import write_atomic
+from recsys.results import read_tensors
 
 ROWS_AT_ONCE = 512
 
@@ -50,7 +51,7 @@ def make_up(
         A list of ids for each row.
     """
     if file.exists():
-        return [[item for item in row if item] for row in load_file(file)["made"].tolist()]
+        return [[item for item in row if item] for row in read_tensors(file)["made"].tolist()]
     chosen = [number for number, row in enumerate(rows) if shorter_than is None or len(row) < shorter_than]
     chosen.sort(key=lambda number: len(rows[number]))  # so that rows of like length are generated together
     made: list[list[int]] = [[] for _ in rows]
