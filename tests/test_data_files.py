@@ -1,5 +1,6 @@
 """Reading data: the two file formats, the generated shop, and what is said about bad input."""
 
+import gzip
 import time
 from collections import Counter
 
@@ -142,6 +143,57 @@ def test_malformed_tables_name_file_and_line(tmp_path, content, said):
     with pytest.raises(UsageError) as error:
         read_interactions(path, "bad")
     assert str(error.value).startswith(f"{path}{said}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("latin1.csv", "user,item,timestamp\nAndré,1,2\nAndrè,1,3\n".encode("latin-1")),
+        ("utf16.csv", "\nuser,item,timestamp\n".encode("utf-16")),
+        ("packed.csv", b"\n" + gzip.compress(b"user,item,timestamp\n" + b"1,2,3\n" * 100)),
+        ("latin1.txt", "Anna 1 2 3 4\nAndré 1 2 3 4\nAndrè 1 2 3 4\n".encode("latin-1")),
+    ],
+)
+def test_what_is_no_utf8_names_file_and_line(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    line = 1 if name == "utf16.csv" else 2
+    with pytest.raises(UsageError, match=f"{name}:{line}: expected UTF-8 text, got the byte 0x"):
+        load(str(path))
+
+
+def test_a_packed_table_is_refused(tmp_path):
+    path = tmp_path / "packed.csv"
+    path.write_bytes(gzip.compress(b"user,item,timestamp\n" + b"1,2,3\n" * 100))
+    with pytest.raises(UsageError, match="expected UTF-8 text, got the byte 0x8b; .* unpack it first"):
+        load(str(path))
+
+
+def test_names_in_any_script(tmp_path):
+    rows = [f"{user},i{(place + step) % 6},{step}" for place, user in enumerate(["André", "Andrè", "Ганна", "愛", "ü", "é"]) for step in range(6)]  # fmt: skip
+    path = tmp_path / "names.csv"
+    path.write_text("\ufeff" + "\n".join(["user,item,timestamp", *rows]) + "\n", encoding="utf-8")
+    assert load(str(path)).users == ["André", "Andrè", "Ганна", "愛", "ü", "é"]
+
+
+@pytest.mark.parametrize("ending", ["\f", "\x85", "\u2028", "\v", "\x1c"])
+def test_only_newlines_end_a_line(tmp_path, ending):
+    path = tmp_path / "data.txt"
+    path.write_bytes(f"a 1 2{ending}3 4\r\nb 1 2 3\rc 1 x 3\n".encode())
+    with pytest.raises(UsageError, match="data.txt:3: .* got 'x'"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("time", ["inf", "-inf", "Infinity", "1e999"])
+def test_times_without_end_are_refused(tmp_path, time):
+    path = text(tmp_path, f"user,item,timestamp\n1,2,3.5\n1,2,{time}\n", "bad.csv")
+    with pytest.raises(UsageError, match="bad.csv:3: expected a user, an item and a time"):
+        load(str(path))
+    frame = pl.DataFrame({"user": [1, 1], "item": [2, 2], "timestamp": [3.5, float(time)]})
+    for dtype in (pl.Float64, pl.Float32):
+        frame.with_columns(pl.col("timestamp").cast(dtype)).write_parquet(tmp_path / "bad.parquet")
+        with pytest.raises(UsageError, match="bad.parquet: row 2: expected a user, an item and a time"):
+            load(str(tmp_path / "bad.parquet"))
 
 
 def test_wrong_dtype_and_no_parquet(tmp_path):

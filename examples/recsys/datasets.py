@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import UsageError
+from recsys.text import check_utf8
 
 MIN_ITEMS = 3  # one input, the validation target, the test target
 
@@ -167,9 +168,9 @@ def read_sequences(path: Path, name: str) -> Dataset:
     users: list[str] = []
     first_line: dict[str, int] = {}
     widest = (0, 0)  # largest id, its line
-    for number, line in enumerate(
-        path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1
-    ):
+    check_utf8(path)
+    # str.splitlines would also end lines at form feeds and the like, where no editor does.
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if not line.strip():
             continue
         user, *words = line.split()

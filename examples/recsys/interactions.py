@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from recsys.datasets import Dataset
 from recsys.errors import UsageError
+from recsys.text import check_utf8
 
 if TYPE_CHECKING:
     import polars as pl
@@ -65,6 +66,7 @@ def read_interactions(path: Path, name: str, columns: list[str] | None = None) -
 def _read_text(path: Path, columns: list[str] | None) -> pl.DataFrame:
     import polars as pl
 
+    check_utf8(path)
     head = _first_full_line(path)
     if not head:
         raise UsageError(f"{path}: expected a header and rows, got an empty file")
@@ -72,11 +74,10 @@ def _read_text(path: Path, columns: list[str] | None) -> pl.DataFrame:
     try:
         frame = pl.read_csv(
             path, separator=separator, has_header=columns is None, new_columns=columns, infer_schema=False,
-            encoding="utf8-lossy",
         )  # fmt: skip
         return frame.filter(~pl.all_horizontal(pl.all().is_null()))  # empty lines
     except (pl.exceptions.PolarsError, OSError) as error:
-        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=separator)
             wide = len(next(reader))
             for record in reader:
@@ -88,7 +89,7 @@ def _read_text(path: Path, columns: list[str] | None) -> pl.DataFrame:
 
 
 def _first_full_line(path: Path) -> str:
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
+    with open(path, encoding="utf-8-sig") as file:
         return next((line for line in file if line.strip()), "")
 
 
@@ -108,7 +109,7 @@ def _column(path: Path, role: str, columns: list[str]) -> str:
 
 
 def _times(column: pl.Series) -> pl.Series:
-    """Seconds or any other number that grows with time; null where it is none."""
+    """Seconds or any other number that grows with time; null where it is none or not finite."""
     import polars as pl
 
     if column.dtype.is_temporal():
@@ -121,8 +122,9 @@ def _times(column: pl.Series) -> pl.Series:
         numbers = numbers if texts.null_count() > numbers.null_count() else texts
     elif column.dtype == pl.String:
         whole = column.cast(pl.Int64, strict=False)  # nanoseconds do not fit a float
-        return numbers.fill_nan(None) if whole.null_count() else whole
-    return numbers.fill_nan(None)
+        if not whole.null_count():
+            return whole
+    return numbers.set(~numbers.is_finite(), None)
 
 
 def _moment(text: str | None) -> float | None:
@@ -139,7 +141,7 @@ def _bad_row(path: Path, frame: pl.DataFrame, row: int, header: bool) -> str:
     values = ", ".join(f"{role}={frame[role][row]!r}" for role in NAMES)
     where = f"{path}: row {row + 1}"
     if path.suffix.lower() not in PARQUET:
-        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=_separator(_first_full_line(path)))
             for number, _ in enumerate(record for record in reader if record):
                 if number == row + header:
