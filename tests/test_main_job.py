@@ -372,6 +372,29 @@ def test_bad_options_are_one_line_and_leave_nothing(options, said, tmp_path, cap
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "got LOCAL_RANK='', MASTER_PORT='', no MASTER_ADDR"),
+        ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_PORT": "29500"}, "got no MASTER_ADDR"),
+        ({"WORLD_SIZE": "two"}, "got WORLD_SIZE='two', RANK=''"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0", "MASTER_PORT": "29500", "MASTER_ADDR": "localhost"},
+            "got RANK=2 of WORLD_SIZE=2",
+        ),
+    ],
+)  # fmt: skip
+def test_half_a_launcher_is_one_line(given, said, tmp_path, capsys, monkeypatch):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert job("--out", tmp_path / "run") == 2
+    stderr = capsys.readouterr().err
+    assert stderr.startswith(f"error: expected WORLD_SIZE={given['WORLD_SIZE']} ") and said in stderr
+    assert stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
 def test_rates_may_be_written_with_exponents():
     assert parser().parse_args(["--rate", "1e-3-5e-1"]).rate == (0.001, 0.5)
     assert parser().parse_args(["--rate", "0.3"]).rate == (0.3, 0.3)

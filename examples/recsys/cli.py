@@ -120,6 +120,11 @@ def run(argv: Sequence[str], hybrid: type[NextItem], others: Mapping[str, type[N
     ``hybrid`` is RM-HSAOCL with all that its settings make of it, ``others`` the systems with classes of their own.
     """
     try:
+        ranks.check_launcher()
+    except UsageError as error:  # where nobody has told the processes apart, each of them speaks
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
         ranks.patience()
     except UsageError as error:
         return ranks.fail(error)

@@ -40,6 +40,24 @@ def started() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def check_launcher() -> None:
+    """A launcher tells each process which one it is and where the others are."""
+    given = os.environ.get("WORLD_SIZE", "1")
+    if given == "1":
+        return
+    counts = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT")}
+    wrong = [f"{name}={value!r}" for name, value in counts.items() if not value.isdecimal()]
+    if not os.environ.get("MASTER_ADDR"):
+        wrong.append("no MASTER_ADDR")
+    if not wrong and not int(counts["RANK"]) < int(given):
+        wrong.append(f"RANK={counts['RANK']} of WORLD_SIZE={given}")
+    if wrong:
+        raise UsageError(
+            f"expected WORLD_SIZE={given} with what torchrun sets beside it, got {', '.join(wrong)}; start the job with "
+            "torchrun or --devices, or unset WORLD_SIZE"
+        )
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """The group of the processes that were started together, for as long as the block lasts."""
