@@ -11,6 +11,7 @@ not depend on how many items there are.
 from __future__ import annotations
 
 import argparse
+import math
 import resource
 import sys
 import time
@@ -23,8 +24,11 @@ from torch import Tensor
 import seqaug as sa
 from recsys.batches import Batch
 from recsys.encoders import SASRec
+from recsys.errors import UsageError
 from recsys.evaluation import gains, hits
 from recsys.streaming import RowStream
+
+HEADS = 2
 
 
 def make(folder: Path, users: int, items: int, per_file: int = 100_000) -> None:
@@ -61,10 +65,10 @@ def epochs(stream: RowStream) -> Iterator[Batch]:
 
 
 def test_ranks(encoder: SASRec, stream: RowStream, num_items: int, users: int) -> Tensor:
-    """Ranks (users,) of the newest item of the first users over the whole catalog, their own items left out."""
-    part = stream.parts()[0]
-    rows = stream.read(part)
-    rows = rows.take(torch.arange(min(users, part.rows)))
+    """Ranks (users,) of the newest item of the first users of a part over the whole catalog, their own items left out."""
+    read_parts = (stream.read(part) for part in stream.parts())
+    long_enough = (rows.take((rows.lengths > 1).nonzero().squeeze(1)[:users]) for rows in read_parts)
+    rows = next(rows for rows in long_enough if len(rows.number))
     history = rows.without_newest(1).padded()
     target = rows.padded()[:, -1]
     read = history[:, -stream.length :]
@@ -72,6 +76,24 @@ def test_ranks(encoder: SASRec, stream: RowStream, num_items: int, users: int) -
     return sa.target_ranks(
         states, encoder.item_embedding.weight, target, catalog=slice(1, num_items + 1), seen=history
     )
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse what no run can be made with."""
+    for name in ("make", "items", "negatives", "dim", "length", "batch_size", "steps"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UsageError(f"expected --{name.replace('_', '-')} of at least 1, got {name}={value}")
+    for name in ("lr", "table_lr"):
+        value = getattr(args, name)
+        if not 0 < value < math.inf:
+            raise UsageError(f"expected --{name.replace('_', '-')} above 0 and finite, got {name}={value:g}")
+    if args.dim % HEADS:
+        raise UsageError(f"expected --dim divisible by {HEADS}, the heads of the encoder, got dim={args.dim}")
+    if args.make and args.data.exists():
+        raise UsageError(
+            f"expected --data to be a new folder with --make, got {args.data}, which is there; leave out --make to train on it"
+        )
 
 
 def main() -> int:
@@ -90,11 +112,23 @@ def main() -> int:
     parser.add_argument("--lr", type=float, default=1e-3, help="of the encoder, by Adam")
     parser.add_argument("--table-lr", type=float, default=0.05, help="of the item vectors, by Adagrad")
     args = parser.parse_args()
+    try:
+        check(args)
+        train(args)
+    except (UsageError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def train(args: argparse.Namespace) -> None:
+    """Make the rows if they are to be made, train on them, and test."""
     if args.make:
         make(args.data, args.make, args.items)
     torch.manual_seed(0)
-    stream = RowStream(args.data, args.batch_size, args.length)
-    encoder = SASRec(args.items, args.dim, length=args.length, dropout=0.2)
+    stream = RowStream(args.data, args.batch_size, args.length, num_items=args.items)
+    next(iter(stream))  # no need to count rows that cannot be trained on
+    encoder = SASRec(args.items, args.dim, heads=HEADS, length=args.length, dropout=0.2)
     encoder.item_embedding.sparse = True
     weight = encoder.item_embedding.weight
     others = [parameter for parameter in encoder.parameters() if parameter is not weight]
@@ -132,7 +166,6 @@ def main() -> int:
     print(
         f"test, 256 users, all {args.items:,} items: HR@10 {hits(ranks, 10).mean():.4f}, NDCG@10 {gains(ranks, 10).mean():.4f}"
     )
-    return 0
 
 
 if __name__ == "__main__":

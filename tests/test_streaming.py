@@ -117,8 +117,97 @@ def test_what_is_no_such_file(tmp_path):
     with pytest.raises(UsageError, match="column `items` of lists"):
         list(stream())
     pl.DataFrame({"items": [[1, None, 2, 3]]}).write_parquet(file)
-    with pytest.raises(UsageError, match="nothing in one of its places"):
+    with pytest.raises(
+        UsageError, match=r"rows.parquet: row 1: expected a list of ids .* got \[1, None, 2, 3\]"
+    ):
         list(stream())
+
+
+ODD = [
+    (pl.List(pl.Int64), [[1, 2, 3, 4], None], "row 2: expected a list of ids 1..9 .* got None"),
+    (pl.List(pl.Int64), [[1, 2, 3, 4], [], [1, 0, 3, 4]], r"row 3: .* got \[1, 0, 3, 4\]"),
+    (pl.List(pl.Int8), [[1, 2, -3, 4]], r"row 1: .* got \[1, 2, -3, 4\]"),
+    (pl.List(pl.UInt16), [[1, 2, 3, 4], [1, 2, 10, 4]], r"row 2: .* got \[1, 2, 10, 4\]"),
+    (pl.List(pl.UInt64), [[1, 2, 3, 2**63]], "rows of ids, got conversion"),
+    (pl.Array(pl.Int32, 4), [[1, 2, 3, 4], [1, 2, None, 4]], r"row 2: .* got \[1, 2, None, 4\]"),
+    (pl.List(pl.Float64), [[1.0, 2.0, 3.0, 4.0]], "column `items` of lists of whole numbers"),
+    (pl.List(pl.Int64), [[1, 2], [3], [], [1, 2, 3]], "expected a row of at least 4 items to train on, got none"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 100])
+@pytest.mark.parametrize(("dtype", "rows", "said"), ODD)
+def test_odd_rows_are_one_line(dtype, rows, said, rows_at_once, tmp_path):
+    file = tmp_path / "rows.parquet"
+    pl.DataFrame({"items": rows}, schema={"items": dtype}).write_parquet(file)
+    with pytest.raises(UsageError, match=said) as error:
+        list(RowStream(file, 8, 8, num_items=9, rows_at_once=rows_at_once))
+    assert str(file) in str(error.value)
+
+
+def test_lists_of_one_length(tmp_path):
+    file = tmp_path / "rows.parquet"
+    rows = [[1, 2, 3, 4], [4, 3, 2, 1]]
+    pl.DataFrame({"items": rows}, schema={"items": pl.Array(pl.Int32, 4)}).write_parquet(file)
+    (batch,) = RowStream(file, 8, 8)
+    assert sorted(batch.items.tolist()) == [[1], [4]] and sorted(batch.target.tolist()) == [[2], [3]]
+
+
+def test_damaged_pages_are_one_line(tmp_path):
+    file = tmp_path / "rows.parquet"
+    pl.DataFrame({"items": [list(range(1, 50))] * 3000}).write_parquet(file)
+    content = bytearray(file.read_bytes())
+    content[60:64] = b"junk"
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match="rows.parquet: expected a parquet file of rows of ids"):
+        list(RowStream(file, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 0}, {"length": 0}, {"rows_at_once": 0}, {"held": -1}, {"world": 0}, {"rank": 3, "world": 2},
+        {"rank": -1},
+    ],
+)  # fmt: skip
+def test_streams_that_cannot_be(options, tmp_path):
+    name, value = next(iter(options.items()))
+    with pytest.raises(UsageError, match=f"expected .*got {name}={value}"):
+        RowStream(**{"source": tmp_path, "batch_size": 8, "length": 8} | options)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--steps 0", "expected --steps of at least 1, got steps=0"),
+        ("--items 0", "expected --items of at least 1, got items=0"),
+        ("--dim 7", "expected --dim divisible by 2, the heads of the encoder, got dim=7"),
+        ("--make 5", "expected --data to be a new folder with --make"),
+        ("--make 0", "expected --make of at least 1, got make=0"),
+        ("--lr nan", "expected --lr above 0 and finite, got lr=nan"),
+        ("--batch-size 0", "expected --batch-size of at least 1, got batch_size=0"),
+        ("--length 0", "expected --length of at least 1, got length=0"),
+        ("--negatives 0", "expected --negatives of at least 1, got negatives=0"),
+        ("", "expected a row of at least 4 items to train on"),
+        ("--data nowhere", "nowhere: expected a parquet file"),
+    ],
+)
+def test_the_example_refuses_in_one_line(words, said, tmp_path, capsys, monkeypatch):
+    pl.DataFrame({"items": [[1, 2], [3], [1, 2, 3]]}).write_parquet(tmp_path / "rows.parquet")
+    command = f"large_catalog.py --items 3 --data {tmp_path} {words}".split()
+    monkeypatch.setattr(sys, "argv", command)
+    assert large_catalog.main() == 2
+    stdout, stderr = capsys.readouterr()
+    assert stdout == "" and stderr.startswith("error: ") and stderr.count("\n") == 1 and said in stderr
+
+
+def test_the_example_tests_rows_that_have_a_target(tmp_path, capsys, monkeypatch):
+    rows = [[], [3], *([[1, 2, 3, 4, 5]] * 4)]
+    pl.DataFrame({"items": rows}).write_parquet(tmp_path / "rows.parquet")
+    command = f"large_catalog.py --items 5 --data {tmp_path} --steps 1 --dim 4 --negatives 2"
+    monkeypatch.setattr(sys, "argv", command.split())
+    assert large_catalog.main() == 0
+    assert "HR@10 1.0000" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("loss", ["sampled", "sce"])

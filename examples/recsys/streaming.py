@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 import seqaug as sa
 from recsys.batches import Batch, share
 from recsys.errors import UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 class Part(NamedTuple):
@@ -68,6 +72,18 @@ def joined(one: Rows, other: Rows) -> Rows:
     return Rows(*(torch.cat(pair) for pair in zip(one, other, strict=True)))
 
 
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """What polars says of a file becomes one line that names it."""
+    import polars as pl
+
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{file}: expected a parquet file of rows of ids, got {reason}") from None
+
+
 @dataclass
 class RowStream(IterableDataset[Batch]):
     """Batches of one epoch, the same for the same ``seed``; for a DataLoader with ``batch_size=None`` or by itself.
@@ -83,6 +99,7 @@ class RowStream(IterableDataset[Batch]):
         held: newest items of a row that training does not see.
         rows_at_once: rows of a part.
         rank, world: which of how many processes this is.
+        num_items: V, if ids above it are to be refused.
     """
 
     source: Path
@@ -93,6 +110,15 @@ class RowStream(IterableDataset[Batch]):
     rows_at_once: int = 1 << 16
     rank: int = 0
     world: int = 1
+    num_items: int | None = None
+
+    def __post_init__(self) -> None:
+        least = {"batch_size": 1, "length": 1, "rows_at_once": 1, "held": 0, "world": 1}
+        for name, count in least.items():
+            if getattr(self, name) < count:
+                raise UsageError(f"expected {name} of at least {count}, got {name}={getattr(self, name)}")
+        if not 0 <= self.rank < self.world:
+            raise UsageError(f"expected 0 <= rank < world, got rank={self.rank}, world={self.world}")
 
     def parts(self) -> list[Part]:
         """What is read together, in the order of the files."""
@@ -102,11 +128,8 @@ class RowStream(IterableDataset[Batch]):
         found: list[Part] = []
         before = 0
         for file in files:
-            try:
+            with reading(file):
                 rows = pl.scan_parquet(file).select(pl.len()).collect().item()
-            except (pl.exceptions.PolarsError, OSError) as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise UsageError(f"{file}: expected a parquet file, got {reason}") from None
             for first in range(0, rows, self.rows_at_once):
                 some = min(self.rows_at_once, rows - first)
                 found.append(Part(file, first, some, before + first))
@@ -122,20 +145,34 @@ class RowStream(IterableDataset[Batch]):
         import polars as pl
 
         frame = pl.scan_parquet(part.file).slice(part.first, part.rows)
-        column = frame.collect_schema().get("items")
-        if column is None or not isinstance(column, pl.List) or not column.inner.is_integer():
+        with reading(part.file):
+            column = frame.collect_schema().get("items")
+        if not isinstance(column, pl.List | pl.Array) or not column.inner.is_integer():
             raise UsageError(
                 f"{part.file}: expected a column `items` of lists of whole numbers, got {column}"
             )
-        items = frame.select("items").collect()["items"]
+        with reading(part.file):
+            items = frame.select(pl.col("items").cast(pl.List(pl.Int64))).collect()["items"]
+        self.check(part, items)
         lengths = torch.from_numpy(items.list.len().cast(pl.Int64).to_numpy().copy())
-        values = items.list.explode().drop_nulls().cast(pl.Int64).to_numpy()
-        if len(values) != int(lengths.sum()):
-            raise UsageError(
-                f"{part.file}: expected lists of ids, got a list with nothing in one of its places"
-            )
+        values = items.list.explode().drop_nulls().to_numpy()  # an empty list leaves a null behind
         number = torch.arange(part.before, part.before + part.rows)
         return Rows(number, torch.from_numpy(values.copy()), lengths)
+
+    def check(self, part: Part, items: pl.Series) -> None:
+        """Raise an error that names the first row with anything but ids in it."""
+        lists = items.list
+        odd = items.is_null() | (lists.drop_nulls().list.len() < lists.len()) | (lists.min() < 1)
+        if self.num_items is not None:
+            odd |= lists.max() > self.num_items
+        found = odd.fill_null(False).arg_true()  # an empty list has no least id
+        if len(found):
+            row = int(found[0])
+            ids = "1, 2, ..." if self.num_items is None else f"1..{self.num_items}"
+            got = None if items[row] is None else items[row].to_list()
+            raise UsageError(
+                f"{part.file}: row {part.first + row + 1}: expected a list of ids {ids} (0 is padding), got {got}"
+            )
 
     def histories(self, rows_at_once: int = 8192) -> Iterator[Tensor]:
         """What training sees as padded batches (rows, slots), in the order of the files: for counting."""
@@ -156,6 +193,7 @@ class RowStream(IterableDataset[Batch]):
         order = torch.randperm(len(parts), generator=generator).tolist()
         if worker is not None:
             order = order[worker.id :: worker.num_workers]
+        met = 0
         left = Rows(*(torch.zeros(0, dtype=torch.int64) for _ in range(3)))
         for place, number in enumerate(order):
             rows = self.read(parts[number]).without_newest(self.held)
@@ -170,6 +208,11 @@ class RowStream(IterableDataset[Batch]):
             for which in torch.randperm(len(batches), generator=generator).tolist():
                 batch = self.batch(rows.take(batches[which]))
                 yield share(batch, self.rank, self.world)
+            met += len(now)
+        if not met and worker is None:  # a worker may have parts without any
+            raise UsageError(
+                f"expected a row of at least {self.held + 2} items to train on, got none in {self.source}"
+            )
 
     def batch(self, rows: Rows) -> Batch:
         """Inputs and the item after each."""
