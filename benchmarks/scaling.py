@@ -32,6 +32,7 @@ import seqaug as sa
 
 ROOT = Path(__file__).resolve().parent.parent
 DIM, SLOTS = 64, 16
+NEGATIVES = 512
 Row = dict[str, Any]
 
 
@@ -45,7 +46,7 @@ def train_step(loss: str, items: int, rows: int) -> tuple[Callable[[], float], n
     negatives = (
         None
         if counts is None
-        else sa.PopularityNegatives(torch.cat([torch.zeros(1).long(), counts]), k=512, per="row")
+        else sa.PopularityNegatives(torch.cat([torch.zeros(1).long(), counts]), k=NEGATIVES, per="row")
     )
     optimizer = torch.optim.Adagrad([*table.parameters(), *encoder.parameters()], lr=0.05)
     catalog = slice(1, items + 1)
@@ -130,7 +131,7 @@ def samplers(repeats: int) -> list[Row]:
     found = []
     for items in (10**5, 10**6, 10**7):
         counts = torch.arange(items + 1, 0, -1)
-        sampler = sa.PopularityNegatives(counts, k=512, per="row")
+        sampler = sa.PopularityNegatives(counts, k=NEGATIVES, per="row")
         history = torch.randint(1, items + 1, (128, SLOTS))
         seconds = timed(
             lambda sampler=sampler, history=history: sampler.sample(history, history=history), repeats
@@ -162,14 +163,14 @@ def users(repeats: int) -> list[Row]:
 def ranks(repeats: int) -> list[Row]:
     """Weak scaling over processes of one thread each: as many rows for every process, and as many items where these are shared."""
     found = []
-    for kind in ("data parallel", "sharded catalog"):
+    for kind in ("data parallel", "sharded, ICE", "sharded, sampled", "sharded, SCE"):
         for world in (1, 2, 4):
             with tempfile.TemporaryDirectory() as folder:
                 torch.multiprocessing.spawn(on_rank, (world, folder, kind, repeats), nprocs=world)
                 row = json.loads((Path(folder) / "found.json").read_text())
             found.append({"kind": kind, "ranks": world} | row)
             print(
-                f"{kind:16} {world} ranks {row['seconds'] * 1e3:8.1f} ms, {row['bytes']:,.0f} bytes sent, {row['predicted_bytes']:,.0f} predicted",
+                f"{kind:16} {world} ranks {row['seconds'] * 1e3:8.1f} ms, {row['bytes']:,.0f} bytes sent, {row['wire_bytes']:,.0f} on the wire, {row['predicted_bytes']:,.0f} predicted",
                 flush=True,
             )
     return found
@@ -185,22 +186,35 @@ def on_rank(rank: int, world: int, folder: str, kind: str, repeats: int) -> None
     rows, items = 32, 20_000
     torch.manual_seed(rank)
     encoder = nn.Linear(DIM, DIM)
-    if kind == "sharded catalog":
-        own = nn.Parameter(0.02 * torch.randn(items, DIM))
-        table: Any = sa.ShardedTable.from_local(own)
-        total, tokens_of_all = items * world, rows * SLOTS * world
-        # gathered: ids and targets, hidden states, gradients of the vectors read; added up: the vectors read, three numbers
-        # per token, the gradient of the hidden states
-        predicted = ring(
-            world,
-            gathered=tokens_of_all * (8 + 8 + 2 * 4 * DIM),
-            reduced=4 * (tokens_of_all * (3 + 2 * DIM) + DIM * DIM + DIM),
-        )
+    own = nn.Parameter(0.02 * torch.randn(items, DIM))
+    gathered = reduced = 0.0
+    if kind == "data parallel":
+        table: Any = own
+        total = items
+        reduced += items * DIM
     else:
-        own = nn.Parameter(0.02 * torch.randn(items, DIM))
-        table, total = own, items
-        predicted = ring(world, gathered=0, reduced=4 * (items * DIM + DIM * DIM + DIM))
-    loss_of = sa.ICELoss(catalog=slice(1, total))
+        table = sa.ShardedTable.from_local(own)
+        total, tokens_of_all = items * world, rows * SLOTS * world
+        # gathered: ids and targets, hidden states, gradients of the vectors read; added up: the vectors read and the gradient of the
+        # hidden states
+        gathered += tokens_of_all * (8 + 8 + 2 * 4 * DIM)
+        reduced += tokens_of_all * 2 * DIM
+    catalog, drawn = slice(1, total), {}
+    if kind == "sharded, sampled":  # scores of targets, vectors of negatives
+        loss_of: Any = sa.SampledSoftmaxLoss()
+        drawn = {"negatives": 1 + torch.arange(NEGATIVES)}
+        reduced += tokens_of_all + NEGATIVES * DIM
+    elif (
+        kind == "sharded, SCE"
+    ):  # scores of targets, directions from the first rank, the best items of all and what they sum to
+        loss_of = sa.SCELoss(catalog=catalog)
+        buckets = height = int(2 * tokens_of_all**0.5)
+        gathered += world * loss_of.items_per_bucket * buckets * (4 + 8) + 4 * buckets * DIM
+        reduced += tokens_of_all + 2 * buckets * height
+    else:  # scores of targets and two numbers of the denominators
+        loss_of = sa.ICELoss(catalog=catalog)
+        reduced += 0 if kind == "data parallel" else 3 * tokens_of_all
+    predicted = ring(world, gathered, 4 * (reduced + DIM * DIM + DIM))
     parameters = [own, *encoder.parameters()]
 
     def step() -> None:
@@ -208,7 +222,7 @@ def on_rank(rank: int, world: int, folder: str, kind: str, repeats: int) -> None
         x, y = ids[:, :-1], ids[:, 1:]
         if isinstance(table, sa.ShardedTable):
             hidden = sa.gather_rows(encoder(table.lookup_each(x)))
-            loss_of(hidden, table, sa.gather_rows(y)).backward()
+            loss_of(hidden, table, sa.gather_rows(y), **drawn).backward()
             reduced = list(encoder.parameters())
         else:
             loss_of(encoder(table[x]), table, y).backward()
@@ -222,6 +236,12 @@ def on_rank(rank: int, world: int, folder: str, kind: str, repeats: int) -> None
     dist.barrier()
     with Traffic(world) as seen:
         step()
+    dist.barrier()
+    before = sent_by_loopback()
+    for _ in range(10):
+        step()
+    dist.barrier()
+    wire = (sent_by_loopback() - before) / 10 / world
     seconds = timed(step, repeats)
     if rank == 0:
         row = {
@@ -229,11 +249,19 @@ def on_rank(rank: int, world: int, folder: str, kind: str, repeats: int) -> None
             "tokens": rows * SLOTS * world,
             "items": total,
             "bytes": seen.bytes,
+            "wire_bytes": wire,
             "predicted_bytes": predicted,
         }
         (Path(folder) / "found.json").write_text(json.dumps(row))
     dist.barrier()
     os._exit(0)  # taking the group down aborts now and then, when another rank has gone before
+
+
+def sent_by_loopback() -> int:
+    """Bytes that this machine has sent to itself, with all headers and whoever else talks; 0 where Linux does not say it."""
+    devices = Path("/proc/net/dev")
+    lines = devices.read_text().splitlines() if devices.exists() else []
+    return sum(int(line.split()[9]) for line in lines if line.strip().startswith("lo:"))
 
 
 def ring(world: int, gathered: float, reduced: float) -> float:

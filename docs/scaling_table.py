@@ -96,7 +96,7 @@ def others_measured(found: Row) -> str:
 def ranks_measured(found: Row) -> str:
     rows = found["results"]["ranks"]
     return table(
-        "kind | ranks | items | tokens | step | bytes a rank sends | predicted",
+        "kind | ranks | items | tokens | step | bytes a rank sends | predicted | on the wire",
         [
             [
                 r["kind"],
@@ -106,6 +106,7 @@ def ranks_measured(found: Row) -> str:
                 seconds(r["seconds"]),
                 f"{r['bytes']:,.0f}",
                 f"{r['predicted_bytes']:,.0f}",
+                f"{r['wire_bytes']:,.0f}",
             ]
             for r in rows
         ],
@@ -147,6 +148,7 @@ def predict(loss: str, items: float, ranks: int, device: Device) -> tuple[float,
     elif loss == "sce":
         buckets = width = 2 * t**0.5
         gathered += ranks * 256 * buckets * (4 + 8)  # the best items of every rank for each bucket
+        gathered += 4 * buckets * d  # the buckets' directions, from the first rank
         summed += t + 2 * buckets * width
         work = 2 * buckets * own * d / device.operations + 4 * own * d / device.memory
         work += (

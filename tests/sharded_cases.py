@@ -302,7 +302,11 @@ def ranks_with_batches_of_their_own(world, rank, mesh):
 class Traffic(TorchDispatchMode):
     """Bytes that ring algorithms send from each rank for the collectives within."""
 
-    SHARE = {"allreduce_": 2, "_allgather_base_": 1}  # times (ranks - 1) / ranks of the whole
+    SHARE = {
+        "allreduce_": 2,
+        "_allgather_base_": 1,
+        "broadcast_": 1,
+    }  # times (ranks - 1) / ranks of the whole
 
     def __init__(self, world):
         super().__init__()
