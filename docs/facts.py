@@ -31,6 +31,9 @@ def facts(data: Dataset) -> list[tuple[str, float]]:
     generator = torch.Generator().manual_seed(0)
     similar = sa.ItemSimilarity.from_sequences(data.training_rows(), num_items=data.num_items, k=10)
     found = []
+    if data.times is not None:
+        tied = [one == other for times in data.times for one, other in zip(times, times[1:], strict=False)]
+        found.append(("items with the time of the one before", sum(tied) / max(len(tied), 1)))
     for side in ("left", "right"):
         items = sa.pad_sequences([row[:-1] for row in rows], length=LENGTH, side=side)
         target = sa.pad_sequences([row[1:] for row in rows], length=LENGTH, side=side)
