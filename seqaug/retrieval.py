@@ -89,7 +89,7 @@ def target_ranks(
         score = (hidden.float() * vectors.float()).sum(1)
         score = all_sum(score.masked_fill(~here, 0.0), table.group)
     else:
-        score = (hidden.float() * read_rows(table, target).float()).sum(1)
+        score = (hidden.float() * read_rows(table, target, "target").float()).sum(1)
     own = rearrange(target, "b -> b 1")
     left_out = own if seen is None else torch.cat([seen, own], 1)
     ahead = torch.zeros_like(target, dtype=torch.int64)

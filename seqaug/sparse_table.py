@@ -62,8 +62,8 @@ class SparseTable:
         return len(self.weight)
 
 
-def read_rows(table: Tensor | SparseTable, ids: Tensor) -> Tensor:
-    """Rows (..., D) of ids (...); a `SparseTable` gets a gradient for these rows alone.
+def read_rows(table: Tensor | SparseTable, ids: Tensor, name: str = "ids") -> Tensor:
+    """Rows (..., D) of ids (...), called ``name`` in an error; a `SparseTable` gets a gradient for these rows alone.
 
     Raises:
         ValueError: on a CPU, ids that are no rows of the table. Other devices cannot tell in time: `check_batch` looks.
@@ -72,4 +72,4 @@ def read_rows(table: Tensor | SparseTable, ids: Tensor) -> Tensor:
     try:
         return F.embedding(ids, table.weight if isinstance(table, SparseTable) else table, sparse=sparse)
     except IndexError as error:
-        raise no_such_row("ids", ids, len(table)) from error
+        raise no_such_row(name, ids, len(table)) from error

@@ -236,14 +236,16 @@ def test_ids_without_a_row_in_the_table(name: str, wrong: int) -> None:
     loss = MAKE[name]()
     hidden, table, target, extras = arguments(loss, "ids")
     assert isinstance(target, Tensor)
-    message = f"ids must be rows of a table of {ITEMS + 2}, .*{wrong}.*check_batch"
+    message = f"must be rows of a table of {ITEMS + 2}, .*{wrong}.*check_batch"
     of_target = (
-        f"target must be rows 1..{ITEMS} of the catalog.*{wrong}" if hasattr(loss, "catalog") else message
+        f"target must be rows 1..{ITEMS} of the catalog.*{wrong}"
+        if hasattr(loss, "catalog")
+        else f"target {message}"
     )
     with pytest.raises(ValueError, match=of_target):
         loss(hidden, table, target.masked_fill(target > 0, wrong), **extras)
     if loss.needs_negatives:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=f"negatives {message}"):
             loss(hidden, table, target, **extras | {"negatives": torch.full_like(extras["negatives"], wrong)})
 
 

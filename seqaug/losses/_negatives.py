@@ -94,7 +94,7 @@ def score_negatives(tokens: Tokens, table: Table, negatives: Negatives) -> Score
     if vectors:
         entries = seen  # (..., negatives, features)
     elif not isinstance(table, ShardedTable):
-        entries = read_rows(table, seen.long())
+        entries = read_rows(table, seen.long(), "negatives")
     elif per_token:  # scores cross: fewer than the vectors of so many negatives
         check_alike("negatives", seen, table.group)
         states = tokens.queries

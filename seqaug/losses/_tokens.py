@@ -211,7 +211,7 @@ def target_score(tokens: Tokens, table: Table, half: Tensor) -> Tensor:
         vectors, here = table.own(half)
         scores = (tokens.queries.to(wide) * vectors.to(wide)).sum(1)
         return sum_over_ranks(scores.masked_fill(~here, 0.0), table.group)
-    return (tokens.hidden.to(wide) * read_rows(table, half).to(wide)).sum(1)
+    return (tokens.hidden.to(wide) * read_rows(table, half, "target").to(wide)).sum(1)
 
 
 def check_in_catalog(tokens: Tokens, start: int, stop: int, rule: Rule) -> None:
