@@ -401,7 +401,7 @@ def test_mask_id_beyond_the_dtype_of_the_items(mask: type[sa.Mask]) -> None:
     operator = mask(1.0, 1.0, mask_id=2**31)
     assert operator(items, timestamps=times).max() == 2**31
     with pytest.raises(
-        ValueError, match="mask_id must fit into the items' torch.int32, got mask_id=2147483648"
+        ValueError, match="mask_id must fit into ids of torch.int32, got mask_id=2147483648: use"
     ):
         operator(items.int(), timestamps=times)
 
