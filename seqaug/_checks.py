@@ -10,6 +10,11 @@ from torch import Tensor
 Side = Literal["left", "right"]
 
 
+def can_look(x: Tensor) -> bool:
+    """Whether values can be asked for: on a CPU, outside compiled code. Other devices would have to be waited for."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {name}={value!r}")

@@ -40,6 +40,12 @@ def integers(
     return torch.randint(high, shape, device=device, generator=generator)
 
 
+def permutation(count: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+    """torch.randperm of 0 to count - 1."""
+    check_generator(generator)
+    return torch.randperm(count, device=device, generator=generator)
+
+
 def uniform_excluding(u: Tensor, num_items: int, excluded: Tensor) -> tuple[Tensor, Tensor]:
     """Turn uniform numbers into ids that are uniform over 1..num_items without each row's excluded ids.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seqaug._calls import calls
 from seqaug._checks import Side, check_alpha, check_choice, check_side
-from seqaug._random import check_generator
+from seqaug._random import permutation
 from seqaug.groups import spread
 from seqaug.noise import draw_beta
 from seqaug.packed import Packed, is_packed, pack
@@ -175,8 +175,7 @@ class CrossMixup(nn.Module):
             return self._sample_packed(pack(hidden), generator, side)
         valid = checked_valid(hidden, valid)
         rows, slots, features = hidden.shape
-        check_generator(generator)
-        partner = torch.randperm(rows, device=hidden.device, generator=generator)
+        partner = permutation(rows, hidden.device, generator)
         mixed = valid & valid[partner]
         if self.over == "feature":
             return Pair(
@@ -196,8 +195,7 @@ class CrossMixup(nn.Module):
             )
         device = rows.offsets.device
         (total, features), count = rows.values.shape, len(rows.offsets) - 1
-        check_generator(generator)
-        partner = torch.randperm(count, device=device, generator=generator)
+        partner = permutation(count, device, generator)
         place = same_slot(rows.offsets, rows.offsets, partner, total, side)
         mixed = place >= 0
         number = torch.arange(count, device=device)

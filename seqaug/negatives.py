@@ -7,7 +7,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqaug._checks import check_choice, check_count, check_number
+from seqaug._checks import can_look, check_choice, check_count, check_number
 from seqaug._random import integers, uniform, uniform_excluding
 from seqaug.soft_target import SoftTarget
 from seqaug.sparse_table import read_rows
@@ -277,7 +277,7 @@ class InBatchNegatives:
             raise TypeError(f"target must be ids for in-batch negatives, got target.dtype={target.dtype}")
         halves = [target.first, target.second] if isinstance(target, SoftTarget) else [target]
         ids = torch.cat([half.flatten().long() for half in halves])
-        if ids.device.type == "cpu" and type(ids) is Tensor and not torch.compiler.is_compiling():
+        if can_look(ids) and type(ids) is Tensor:
             some = ids[ids != self.ignore_index]
             ids = (
                 some if len(some) else ids[:1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqaug._checks import Side
+from seqaug._checks import Side, can_look
 
 
 def slot_numbers(items: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def choose(chosen: Tensor, yes: Tensor | int, no: Tensor | int, dtype: torch.dty
     Returns:
         (B, L) of ``dtype``.
     """
-    if torch.compiler.is_compiling() or chosen.device.type != "cpu":
+    if not can_look(chosen):
         return torch.where(chosen, yes, no).to(dtype)
     bits = chosen.to(dtype).neg_()  # all ones where chosen
     return bits.bitwise_and_(yes ^ no).bitwise_xor_(no)

@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from seqaug._checks import can_look
 from seqaug.functional import check_table
 from seqaug.kernels.chunked import accumulator
 from seqaug.sharding import ShardedTable, Table, check_alike, copy_to_ranks, spread, sum_over_ranks
@@ -161,7 +162,7 @@ def shares(real: Tensor, rule: Rule, dtype: torch.dtype) -> Tensor:
 
 def may_drop(states: Tensor) -> bool:
     """Dropping padding asks the device how much is left: free on a CPU only; graphs need fixed shapes."""
-    return not torch.compiler.is_compiling() and states.device.type == "cpu" and type(states) is Tensor
+    return can_look(states) and type(states) is Tensor
 
 
 def spread_weight(weight: Tensor, shape: torch.Size) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from seqaug._checks import check_count, check_number, no_such_row
+from seqaug._checks import can_look, check_count, check_number, no_such_row
 from seqaug._pairs import all_pairs, float_bits, worth_comparing
 from seqaug._random import uniform_excluding
 from seqaug.noise import Noise, pick, unit
@@ -153,7 +153,7 @@ class Neighbours(nn.Module):
             (B, L) ids of the dtype of ``items``; -1 in slots that are not chosen.
         """
         row = torch.where(real, items, 0)
-        if torch.compiler.is_compiling() or items.device.type != "cpu" or self.shards is not None:
+        if not can_look(items) or self.shards is not None:
             found = self._found(row, noise.bits, lambda near: ~is_in_row(near, row.long(), self.rows - 1))
             found = torch.where(found > 0, found, self._stranger(items, real, noise))
             return choose(chosen, found.to(items.dtype), -1, items.dtype)
