@@ -11,7 +11,7 @@ from recsys.shop import generate
 from tables import runs as table_of_runs
 from tables.estimate import estimate
 from tables.execute import control_folder, execute, keep, lacks_weights
-from tables.page import Row, compared, page, rows_of, verdict
+from tables.page import Row, compared, page, ranking, rows_of, verdict
 from tables.runs import choose, control, read_runs
 
 PUBLISHED = json.loads((table_of_runs.RESULTS.parent / "published.json").read_text())
@@ -172,6 +172,27 @@ def test_seeds_are_one_row(listed):
     assert share.mean().item() == pytest.approx(0.095) and set(share.tolist()) == {0.0, 0.5, 1.0}
     assert verdict(row, 0.095, "HR@10") == "equal"
     assert verdict(row, 0.05, "HR@10") == "above" and verdict(row, 0.15, "HR@10") == "below"
+
+
+def test_ranking_takes_one_loss_and_the_best_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_of_runs, "RESULTS", tmp_path / "results")
+    (tmp_path / "runs.txt").write_text(
+        f"""
+systems | Beauty | 0 1 | sasrec-ice  | control | --system sasrec-ice {SMALL}
+systems | Beauty | 0   | cl4srec-ice | views   | --system cl4srec-ice {SMALL}
+systems | Beauty | 0   | duorec      | targets | --system duorec {SMALL}
+systems | Beauty | 0   | sasrec      | other   | --system sasrec {SMALL}
+"""
+    )
+    runs = read_runs(tmp_path / "runs.txt")
+    for run, hits in zip(runs, (0.2, 0.3, 0.4, None, 0.9), strict=True):
+        if hits is not None:
+            commit(run, hits)
+    first, second, third = ranking(runs, "ice")[2:]
+    assert first.startswith("| 1 | views | 1 | 0.4000 | ") and "e-" in first  # surely above the control
+    assert second == "| 2 | control | 2 | 0.2500 ± 0.0707 |  | 0.2500 ± 0.0707 |  |"
+    assert third == "| | targets | not run | | | | |"
+    assert ranking(runs, "bce")[2:] == ["| 1 | other | 1 | 0.9000 |  | 0.9000 |  |"]
 
 
 def test_estimates_grow_with_the_work(listed):
