@@ -74,10 +74,17 @@ def rows_of(runs: list[Run], table: str, data: str) -> list[Row]:
     return [Row(same) for same in names.values()]
 
 
-def p_value(one: Row, other: Row, name: str) -> float | None:
-    """Two-sided p of the paired t-test over users."""
-    first, second = one.per_user(FIGURES[name]), other.per_user(FIGURES[name])
-    return None if first is None or second is None else paired_t_test(first, second)[1]
+def p_text(row: Row, other: Row | None, name: str) -> str:
+    """Two-sided p of the paired t-test over users; empty where there is nothing to compare with."""
+    if other is None or not other.done:
+        return ""
+    first, second = row.per_user(FIGURES[name]), other.per_user(FIGURES[name])
+    return "" if first is None or second is None else f"{paired_t_test(first, second)[1]:.2g}"
+
+
+def tested(row: Row, other: Row | None) -> list[str]:
+    """Cells of both figures, each with its p."""
+    return [cell for name in FIGURES for cell in (row.text(name), p_text(row, other, name))]
 
 
 def verdict(row: Row, published: float, name: str) -> str:
@@ -129,8 +136,7 @@ def compared(runs: list[Run], table: str, published: dict[str, Any], against: st
                 cells.append(row.text(name))
                 ours = statistics.fmean(row.figures(name))
                 cells.append("" if theirs is None else f"{ours - theirs:+.4f}")
-                p = None if other is None or not other.done else p_value(row, other, name)
-                cells.append("" if p is None else f"{p:.2g}")
+                cells.append(p_text(row, other, name))
                 if theirs is not None:
                     words.append(verdict(row, theirs, name))
             said = " / ".join(words) if len(set(words)) > 1 else "".join(words[:1])
@@ -152,10 +158,7 @@ def ablation(runs: list[Run]) -> list[str]:
         other = reference(row, rows, runs, None)
         epochs = [result["best_epoch"] for _, result in row.done]
         chosen = statistics.fmean(result["validation"]["NDCG@10"] for _, result in row.done)
-        cells = [f"{statistics.fmean(epochs):.0f}", f"{chosen:.4f}"]
-        for name in FIGURES:
-            p = None if other is None or not other.done else p_value(row, other, name)
-            cells += [row.text(name), "" if p is None else f"{p:.2g}"]
+        cells = [f"{statistics.fmean(epochs):.0f}", f"{chosen:.4f}", *tested(row, other)]
         lines.append(f"| {row.first.shown} | " + " | ".join(cells) + " |")
     return lines
 
@@ -164,15 +167,10 @@ def ranking(runs: list[Run], loss: str) -> list[str]:
     """The systems that were trained with one loss on Beauty, best NDCG@10 first; those that have not been run last."""
     rows = [row for row in rows_of(runs, "systems", "Beauty") if row.first.settings.loss == loss]
     done = [row for row in rows if row.done]
+    done.sort(key=lambda row: statistics.fmean(row.figures("NDCG@10")), reverse=True)
     lines = ["| | system | seeds | HR@10 | p | NDCG@10 | p |", "|---:|---|---:|---:|---:|---:|---:|"]
-    for place, row in enumerate(
-        sorted(done, key=lambda row: statistics.fmean(row.figures("NDCG@10")), reverse=True), start=1
-    ):
-        other = reference(row, rows, runs, None)
-        cells = [str(len(row.done))]
-        for name in FIGURES:
-            p = None if other is None or not other.done else p_value(row, other, name)
-            cells += [row.text(name), "" if p is None else f"{p:.2g}"]
+    for place, row in enumerate(done, start=1):
+        cells = [str(len(row.done)), *tested(row, reference(row, rows, runs, None))]
         lines.append(f"| {place} | {row.first.shown} | " + " | ".join(cells) + " |")
     lines += [f"| | {row.first.shown} | not run | | | | |" for row in rows if not row.done]
     return lines
@@ -286,7 +284,7 @@ def page(runs: list[Run], published: dict[str, Any], ours: dict[str, Dataset], p
         "",
         "## The systems ranked at equal loss, on Beauty",
         "",
-        "The same runs. All with ICE; *p* is against the control, of which as many seeds are taken as the row has:",
+        "The same runs. All with ICE; *p* is against the control with the row's seeds:",
         "",
         *ranking(runs, "ice"),
         "",
