@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from seqaug._checks import Side
+from seqaug._checks import Side, can_look
 from seqaug._pairs import all_pairs, written
 from seqaug._random import integers, uniform
 from seqaug.slots import place
@@ -109,8 +110,10 @@ class Noise:
         """
         # A sort is what an operator mostly waits for. Compiled, all pairs of a row are compared in less time than it takes to
         # sort; uncompiled they would have to be written to memory first.
-        first = first_by_pairs if self._by_pairs else first_by_sorting
-        return first(self._ordering(), count, among)
+        if self._by_pairs:
+            keys = [self.order_keys] if self.priority is None else [self.priority, self.order_keys]
+            return first_by_pairs(keys, count, among)
+        return first_by_sorting(self.priority, lambda: self.order_keys, count, among)
 
     def shuffled(self, inside: Tensor, begin: Tensor) -> Tensor:
         """The slots of one window of each row in the order drawn, whatever the priority.
@@ -134,16 +137,6 @@ class Noise:
     @property
     def _by_pairs(self) -> bool:
         return torch.compiler.is_compiling() and self.distance.shape[0] <= _COMPARED
-
-    def _ordering(self) -> list[Tensor]:
-        """What orders the slots: (B, L) each; the first decides, the next one among equal ones, and so on."""
-        if self.priority is None:
-            return [self.order_keys]
-        if (
-            self.priority.dtype == torch.float32 and not self._by_pairs
-        ):  # both in one number: one sort in place of two
-            return [(ordered_bits(self.priority).long() << 32) + self.order_keys]
-        return [self.priority, self.order_keys]
 
     def by(self, priority: Tensor) -> Noise:
         """The same noise with the slots ordered by ``priority``, smallest first, and as drawn among equal ones."""
@@ -211,12 +204,6 @@ def unit(bits: Tensor) -> Tensor:
     return bits.to(torch.float64) / (1 << _BITS)
 
 
-def ordered_bits(x: Tensor) -> Tensor:
-    """int32 numbers, equal and ordered as the float32 ones are, of which none is NaN."""
-    bits = (x + 0.0).view(torch.int32)  # of the two zeros one
-    return bits ^ ((bits >> 31) & (2**31 - 1))
-
-
 def split_float64(x: Tensor) -> tuple[Tensor, Tensor]:
     """Two float32 tensors whose pairs are ordered as the numbers are, to 48 bits: whole numbers below 2**48 exactly."""
     high = x.float()
@@ -266,20 +253,29 @@ def first_by_pairs(keys: list[Tensor], count: Tensor, among: Tensor) -> Tensor:
     return chosen | (among & (rank < count[:, None]))
 
 
-def first_by_sorting(keys: list[Tensor], count: Tensor, among: Tensor) -> Tensor:
-    """The same from one sort per key."""
-    chosen = torch.zeros_like(among)
-    for number, key in enumerate(keys, start=1):
-        never = torch.inf if key.is_floating_point() else torch.iinfo(key.dtype).max
-        sought = torch.where(among, key, never)
-        last = sought.sort(1).values.gather(1, rearrange((count - 1).clamp(min=0), "b -> b 1"))
-        some = rearrange(count > 0, "b -> b 1")
-        if number == len(keys):  # no two slots are equal by the last key
-            return chosen.logical_or_((sought <= last).logical_and_(among).logical_and_(some))
-        below = (key < last) & among & some
-        chosen, among = chosen | below, (key == last) & among & some
-        count = count - below.sum(1)
+def first_by_sorting(
+    priority: Tensor | None, keys: Callable[[], Tensor], count: Tensor, among: Tensor
+) -> Tensor:
+    """The same from a sort; the keys are made where the priority leaves something to them, and on a CPU for these rows sorted alone."""
+    if priority is None:
+        return _up_to_last(keys(), count, among)[0]
+    chosen, last = _up_to_last(priority, count, among)
+    below = (priority < last) & chosen
+    if not can_look(among):
+        return below | _up_to_last(keys(), count - below.sum(1), chosen & ~below)[0]
+    rows = (chosen.sum(1) > count).nonzero().squeeze(1)
+    if rows.numel() > 0:
+        below, equal = below[rows], (chosen & ~below)[rows]
+        chosen[rows] = below | _up_to_last(keys()[rows], count[rows] - below.sum(1), equal)[0]
     return chosen
+
+
+def _up_to_last(key: Tensor, count: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
+    """The slots (B, L) whose key is at most the ``count``-th smallest among them, and that key (B, 1)."""
+    sought = torch.where(among, key, torch.inf if key.is_floating_point() else torch.iinfo(key.dtype).max)
+    last = sought.sort(1).values.gather(1, rearrange((count - 1).clamp(min=0), "b -> b 1"))
+    some = rearrange(count > 0, "b -> b 1")
+    return (sought <= last).logical_and_(among).logical_and_(some), last
 
 
 def noise_of_rows(noise: Any, rows: Tensor | slice, slots: slice) -> Any:

@@ -12,7 +12,6 @@ from seqaug.operator import Operator
 from seqaug.operators.neighbours import Neighbours
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import choose, place
 
 
 def insertion(real: Tensor, chosen: Tensor, side: Side) -> tuple[Tensor, Tensor]:
@@ -27,17 +26,21 @@ def insertion(real: Tensor, chosen: Tensor, side: Side) -> tuple[Tensor, Tensor]
         source (B, L) int64, where an inserted slot reads the item it was put before, and inserted (B, L) bool.
     """
     slots = real.shape[1]
-    slot = torch.arange(slots, device=real.device)
+    number = 1 + torch.arange(slots, device=real.device)
     before = chosen.cumsum(1)  # (batch, slots): insertions up to each item, its own among them
     # Padded on the left, the row grows to the left; on the right, the slots that would fall out are pushed out on the left.
-    room = slots - real.sum(1, keepdim=True) if side == "right" else 0
-    pushed = (before[:, -1:] - room).clamp(min=0) if side == "right" else before[:, -1:]
-    slot = slot + before - pushed  # where each real item goes
-    number = torch.arange(slots, device=real.device).expand(real.shape)
-    kept = place(number, slot, real & (slot >= 0))
-    opened = place(number, slot - 1, chosen & (slot >= 1))
-    inserted = opened >= 0
-    return choose(inserted, opened, kept, torch.int64), inserted
+    pushed = before[:, -1:].clone()
+    if side == "right":
+        pushed = (pushed - (slots - real.sum(1, keepdim=True))).clamp_(min=0)
+    # Where each item goes: slot 0 is for what is padded or pushed out, and the last one stays free.
+    into = before.add_(number).sub_(pushed).clamp_(min=0).mul_(real)
+    # Items write their number, chosen ones its complement: the free slot before such a one reads it as well.
+    written = torch.zeros(real.shape[0], slots + 2, dtype=torch.int32, device=real.device)
+    written.scatter_(1, into, chosen.int().neg_().bitwise_xor_(number.int()))
+    complement = written >> 31  # all ones for a complement
+    read = written.bitwise_xor_(complement)
+    source = (read[:, 2:] & complement[:, 2:]).bitwise_or_(read[:, 1:-1]).sub_(1)
+    return source.long(), complement[:, 2:] < 0
 
 
 class Insert(Operator):
@@ -90,8 +93,8 @@ class Insert(Operator):
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
         chosen, real, rate = self.chosen(items, noise)
         source, inserted = insertion(real, chosen, self.side)
-        similar = self.neighbours.similar(items, real, chosen, noise).gather(1, source.clamp(min=0))
-        return Edit(source, choose(inserted, similar, -1, items.dtype), rate, self.pad_id)
+        similar = self.neighbours.similar(items, real, chosen, noise, into=(source, inserted))
+        return Edit(source, similar, rate, self.pad_id)
 
     def longest(self, count: int, slots: int) -> int:
         return min(2 * count, slots)

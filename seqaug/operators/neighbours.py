@@ -20,7 +20,7 @@ from seqaug.slots import choose, look_up
 
 
 def is_in_row(ids: Tensor, row: Tensor, largest: int) -> Tensor:
-    """Which ids stand in the row: by all pairs in compiled code, else by one sort and one binary search.
+    """Which ids stand in the row, without waiting for the device: by all pairs in compiled code, else by a sort and a binary search.
 
     Args:
         ids: (B, L, K) int64 in 0..largest.
@@ -39,37 +39,69 @@ def is_in_row(ids: Tensor, row: Tensor, largest: int) -> Tensor:
     return rearrange(ordered.gather(1, place) == wanted, "b (l k) -> b l k", l=ids.shape[1])
 
 
-def first_not_in_row(ids: Tensor, at: Tensor, row: Tensor, most: int, largest: int) -> Tensor:
+def first_not_in_row(ids: Tensor, at: Tensor, row: Tensor, most: int) -> Tensor:
     """The first few ids of each line that its row does not have, one column after the other until every line has enough.
 
     Waits for the device once per column; in sessions of like items few lines need more than the first few.
 
     Args:
-        ids: (N, K) int64 in 0..largest; the first 0 ends the line.
+        ids: (N, K) int64 of at least 0; the first 0 ends the line.
         at: (N,) int64; the row of each line.
-        row: (B, L) int64 in 0..largest.
+        row: (B, L) int64 of at least 0.
         most: how many of a line are wanted.
-        largest: the largest id there is.
 
     Returns:
         (N, K) bool, at most ``most`` of each line.
     """
-    # Behind the number of their row, the sorted ids of all rows are in order.
-    number = torch.arange(len(row), device=row.device)
-    taken = (row.sort(1).values + rearrange(number, "b -> b 1") * (largest + 1)).flatten()
+    # Each item leaves its slot where the low bits of its id say: the id found there is the one looked for, or there is none,
+    # or it is another one with the same bits, and the whole row is looked through.
+    slots = row.shape[1]
+    places = 1 << (4 * slots).bit_length()
+    narrow = torch.int8 if slots < 128 else torch.int32
+    slot = torch.arange(slots, dtype=narrow, device=row.device)
+    there = torch.full((len(row), places), -1, dtype=narrow, device=row.device)
+    there = there.scatter_(1, row & (places - 1), slot.expand(row.shape)).flatten()
+    flat = row.flatten()
     absent = torch.zeros_like(ids, dtype=torch.bool)
     line, left = torch.arange(len(ids), device=ids.device), torch.full_like(at, most)
     for column in range(ids.shape[1]):
         if line.numel() == 0:
             break
-        wanted = ids[line, column]
-        key = at[line] * (largest + 1) + wanted
-        place = torch.searchsorted(taken, key).clamp(max=taken.numel() - 1)
-        new = (taken[place] != key) & (wanted > 0)
+        wanted, of_row = ids[line, column], at[line]
+        found = there[of_row * places + (wanted & (places - 1))].long()
+        other = flat[of_row * slots + found.clamp(min=0)] != wanted
+        unsure = (other & (found >= 0)).nonzero().squeeze(1)
+        other[unsure] = (row[of_row[unsure]] != wanted[unsure, None]).all(1)
+        new = other & (wanted > 0)
         absent[line, column] = new
         left[line] -= new.long()
         line = line[(left[line] > 0) & (wanted > 0)]
     return absent
+
+
+@torch.library.custom_op("seqaug::absent_neighbours", mutates_args=())
+def absent_neighbours(table: Tensor, row: Tensor, chosen: Tensor, most: int) -> Tensor:
+    """Of the neighbours of the chosen items the first few that their row does not have, on a CPU: not for compilers to look into.
+
+    Args:
+        table: (N, K) int64 neighbours, 0 for none, which comes last.
+        row: (B, L) int64 rows of the table.
+        chosen: (B, L) bool.
+        most: how many are wanted.
+
+    Returns:
+        (B, L, K) bool; nothing where it is not chosen.
+    """
+    at = chosen.flatten().nonzero().squeeze(1)
+    near = look_up(table, look_up(row.flatten(), at))
+    absent = torch.zeros((*row.shape, table.shape[1]), dtype=torch.bool, device=row.device)
+    absent.flatten(0, 1).index_copy_(0, at, first_not_in_row(near, at // row.shape[1], row, most))
+    return absent
+
+
+@absent_neighbours.register_fake
+def _(table: Tensor, row: Tensor, chosen: Tensor, most: int) -> Tensor:
+    return torch.empty((*row.shape, table.shape[1]), dtype=torch.bool, device=row.device)
 
 
 class Neighbours(nn.Module):
@@ -140,45 +172,64 @@ class Neighbours(nn.Module):
             return look_up(self.ids, items)
         return dataclasses.replace(self.shards, local=self.ids).lookup_each(items)
 
-    def similar(self, items: Tensor, real: Tensor, chosen: Tensor, noise: Noise) -> Tensor:
-        """A similar item for every chosen slot.
+    def similar(
+        self,
+        items: Tensor,
+        real: Tensor,
+        chosen: Tensor,
+        noise: Noise,
+        into: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """An item similar to that of every chosen slot.
 
         Args:
             items: (B, L) ids below V + 2.
             real: (B, L) bool.
             chosen: (B, L) bool, within ``real``.
             noise: of the batch.
+            into: which chosen slot each slot of the result is for, (B, L) int64, and which of them there are, (B, L) bool;
+                ``None``: each chosen slot for itself.
 
         Returns:
-            (B, L) ids of the dtype of ``items``; -1 in slots that are not chosen.
+            (B, L) ids of the dtype of ``items``; -1 in all other slots.
         """
-        row = torch.where(real, items, 0)
+        row = items if self.pad_id == 0 else torch.where(real, items, 0)
         if not can_look(items) or self.shards is not None:
-            found = self._found(row, noise.bits, lambda near: ~is_in_row(near, row.long(), self.rows - 1))
+            found = self._found(row, lambda: noise.bits, lambda near: self._absent(near, row.long(), chosen))
             found = torch.where(found > 0, found, self._stranger(items, real, noise))
+            if into is not None:
+                found, chosen = found.gather(1, into[0].clamp(min=0)), into[1]
             return choose(chosen, found.to(items.dtype), -1, items.dtype)
         # A CPU can be asked where the chosen slots are without waiting for it, and looks up theirs alone.
         smallest, largest = torch.aminmax(row) if row.numel() else (0, 0)
         if smallest < 0 or largest >= self.rows:
             raise no_such_row("items", row, self.rows)
-        at = chosen.flatten().nonzero().squeeze(1)
+        at = (chosen if into is None else into[1]).flatten().nonzero().squeeze(1)
+        number = at // row.shape[1]  # of the row
+        of = at if into is None else number * row.shape[1] + look_up(into[0].flatten(), at)
         found = self._found(
-            look_up(row.flatten(), at),
-            look_up(noise.bits.flatten(), at),
-            lambda near: first_not_in_row(near, at // row.shape[1], row.long(), self.top, self.rows - 1),
+            look_up(row.flatten(), of),
+            lambda: look_up(noise.bits.flatten(), of),
+            lambda near: first_not_in_row(near, number, row.long(), self.top),
         )
         lonely = found == 0
         if lonely.any():
-            found = torch.where(lonely, look_up(self._stranger(items, real, noise).flatten(), at), found)
+            found = torch.where(lonely, look_up(self._stranger(items, real, noise).flatten(), of), found)
         similar = torch.full_like(items, -1).flatten()
         return similar.index_copy_(0, at, found.to(items.dtype)).view(items.shape)
 
-    def _found(self, ids: Tensor, bits: Tensor, absent: Callable[[Tensor], Tensor]) -> Tensor:
+    def _absent(self, near: Tensor, row: Tensor, chosen: Tensor) -> Tensor:
+        """(B, L, K) bool: the neighbours that the row has not; see :meth:`_found`."""
+        if near.device.type == "cpu" and self.shards is None:
+            return absent_neighbours(self.ids, row, chosen, self.top)
+        return ~is_in_row(near, row, self.rows - 1)
+
+    def _found(self, ids: Tensor, bits: Callable[[], Tensor], absent: Callable[[Tensor], Tensor]) -> Tensor:
         """A neighbour of each of the ids, 0 where there is none.
 
         Args:
             ids: int64 or int32 of any shape; real ones, or 0.
-            bits: of that shape; see :attr:`Noise.bits`.
+            bits: makes those of that shape, where they are needed; see :attr:`Noise.bits`.
             absent: which of the neighbours (..., K) of the ids their rows do not have. Where the first ``top`` of them are found it
                 may say of all others that they are there.
 
@@ -189,28 +240,28 @@ class Neighbours(nn.Module):
             return self._allowed(ids.long(), bits, absent)
         if self.shards is not None:
             near = self.nearest(ids)  # what is none comes last
-            place = pick(bits, (near > 0).sum(-1).clamp(min=1))
+            place = pick(bits(), (near > 0).sum(-1).clamp(min=1))
             return rearrange(near.gather(-1, place[..., None]), "... 1 -> ...")
         if self.top == 1:
             return look_up(self.ids[:, 0], ids)
-        return look_up(self.ids.flatten(), pick_alias(ids.long(), bits, self.keep, self.alias))
+        return look_up(self.ids.flatten(), pick_alias(ids.long(), bits(), self.keep, self.alias))
 
-    def _allowed(self, ids: Tensor, bits: Tensor, absent: Callable[[Tensor], Tensor]) -> Tensor:
+    def _allowed(self, ids: Tensor, bits: Callable[[], Tensor], absent: Callable[[Tensor], Tensor]) -> Tensor:
         """One of the nearest that the row has not, 0 where it has them all."""
         found = self.nearest(ids)  # (..., K)
         allowed = (found > 0) & absent(found)
         if self.top == 1:  # whatever the temperature: the first that is allowed
-            first = allowed.long().argmax(-1, keepdim=True)  # of several largest values the first
+            first = allowed.to(torch.uint8).argmax(-1, keepdim=True)  # of several largest values the first
             return rearrange(found.gather(-1, first) * allowed.gather(-1, first), "... 1 -> ...")
         rank = allowed.cumsum(-1)  # the how-manieth allowed neighbour this is
         if self.temperature is None:
             count = rank[..., -1].clamp(max=self.top)
-            wanted = 1 + pick(bits, count.clamp(min=1))
+            wanted = 1 + pick(bits(), count.clamp(min=1))
             picked = (allowed & (rank == wanted[..., None])).long().argmax(-1, keepdim=True)
         else:
             scores = self.scores[ids].masked_fill(~allowed | (rank > self.top), -torch.inf)
             weight = (scores - scores.amax(-1, keepdim=True)).exp().nan_to_num(nan=0.0).cumsum(-1)
-            wanted = unit(bits) * weight[..., -1]
+            wanted = unit(bits()) * weight[..., -1]
             picked = (weight <= wanted[..., None]).sum(-1, keepdim=True).clamp(max=found.shape[-1] - 1)
         neighbour = rearrange(found.gather(-1, picked), "... 1 -> ...")
         return torch.where(rank[..., -1] > 0, neighbour, 0)

@@ -93,14 +93,14 @@ def gap_priority(gap: Tensor, gaps: str) -> Tensor:
     """What orders slots by the gap before them, smallest first; slots without a gap come last.
 
     Args:
-        gap: (B, L) float32 or float64, NaN for none.
+        gap: (B, L) float32 or float64, NaN for none; written over.
         gaps: ``"largest"`` or ``"smallest"`` first.
 
     Returns:
         (B, L) of the same dtype.
     """
     never = torch.finfo(gap.dtype).max  # later than any gap, but before what does not count at all
-    return (-gap if gaps == "largest" else gap).nan_to_num(nan=never)
+    return (gap.neg_() if gaps == "largest" else gap).nan_to_num_(nan=never)
 
 
 def most_even_window(first: Tensor, count: Tensor, gap: Tensor, width: Tensor, uniform: Tensor) -> Tensor:
