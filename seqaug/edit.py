@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from seqaug._checks import check_items
-from seqaug.slots import choose
+from seqaug.slots import new_or_read
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +73,7 @@ class Edit:
         check_items(items)
         self._check_aligned(items)
         read = items.gather(1, self.source.clamp(min=0))
-        read = choose(self.replaced >= 0, self.replaced.to(items.dtype), read, items.dtype)
-        return read.masked_fill_(~self.valid, self.pad_id)
+        return new_or_read(self.replaced.to(items.dtype), read).masked_fill_(self.source < 0, self.pad_id)
 
     def align(self, x: Tensor, fill: float | int | bool = 0) -> Tensor:
         """Make something aligned with the batch follow the same draw. Slots with a new id keep the features of their source.
@@ -115,8 +114,7 @@ class Edit:
         slot = other.source.clamp(min=0)
         source = torch.where(other.valid, self.source.gather(1, slot), -1)
         kept = self.replaced.gather(1, slot)
-        replaced = choose(other.replaced >= 0, other.replaced.to(kept.dtype), kept, kept.dtype)
-        replaced = torch.where(source >= 0, replaced, -1)
+        replaced = new_or_read(other.replaced.to(kept.dtype), kept).masked_fill_(source < 0, -1)
         return Edit(source, replaced, (self.rate + other.rate) / 2, self.pad_id)
 
     def describe(self, row: int, items: Tensor | None = None) -> str:

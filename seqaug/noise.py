@@ -63,7 +63,7 @@ class Noise:
     def _half_mixed(self) -> Tensor:
         """The keys but for the last step, which leaves their upper half as it is."""
         if self._scrambled is None:
-            self._scrambled = scrambled((rearrange(self.seeds, "b -> b 1") + self.distance) * _STEP)
+            self._scrambled = scrambled((rearrange(self.seeds, "b -> b 1") + self.distance).mul_(_STEP))
         return self._scrambled
 
     @property
@@ -131,7 +131,8 @@ class Noise:
             moved = place(slot.expand(inside.shape), begin[:, None] + count_smaller(keys).long(), inside)
             return torch.where(inside, moved, slot)
         # What stands before the window sorts before it, and what stands behind it behind.
-        beyond = torch.where(slot < begin[:, None], slot, slot + _BEHIND).to(torch.int32)
+        number = slot.to(torch.int32)
+        beyond = (number >= begin.to(torch.int32)[:, None]).to(torch.int32).mul_(_BEHIND).add_(number)
         return torch.where(inside, self.order_keys, beyond).argsort(1)
 
     @property

@@ -54,6 +54,22 @@ def choose(chosen: Tensor, yes: Tensor | int, no: Tensor | int, dtype: torch.dty
     return bits.bitwise_and_(yes ^ no).bitwise_xor_(no)
 
 
+def new_or_read(replaced: Tensor, read: Tensor) -> Tensor:
+    """The new id of each slot, or the one it reads where there is none.
+
+    Args:
+        replaced: (B, L) int32 or int64; -1 for none.
+        read: (B, L) of the same dtype.
+
+    Returns:
+        (B, L) of that dtype.
+    """
+    if not can_look(replaced):
+        return torch.where(replaced >= 0, replaced, read)
+    none = replaced >> (torch.iinfo(replaced.dtype).bits - 1)  # all ones for -1; see `choose`
+    return none.bitwise_and_(replaced ^ read).bitwise_xor_(replaced)
+
+
 def look_up(table: Tensor, index: Tensor) -> Tensor:
     """table[index], (..., K) of a table (N, K): on a CPU index_select takes a third of the time that indexing does."""
     return table.index_select(0, index.flatten()).view(*index.shape, *table.shape[1:])

@@ -109,7 +109,7 @@ def most_even_window(first: Tensor, count: Tensor, gap: Tensor, width: Tensor, u
     Args:
         first: (B,) int64; the slot of the row's first item.
         count: (B,) int64; items of the row.
-        gap: (B, L) float32 or float64; the gap before each item, NaN for none.
+        gap: (B, L) float32 or float64; the gap before each item, NaN for none; may be written over.
         width: (B,) int64; items of the window, at most those of the row.
         uniform: (B,) float32 in [0, 1); not the noise that shuffles the window, which would not be uniform then.
 
@@ -119,7 +119,7 @@ def most_even_window(first: Tensor, count: Tensor, gap: Tensor, width: Tensor, u
     slots = gap.shape[1]
     slot = torch.arange(slots, device=gap.device)
     # What is made here is written over where it can be: at this size a new tensor takes longer to get than to fill.
-    known = gap.to(torch.float64).nan_to_num(nan=0.0)
+    known = gap.to(torch.float64).nan_to_num_(nan=0.0)
     scaled = written(known.div_(known.amax(1, keepdim=True).clamp_(min=torch.finfo(torch.float64).tiny)))
     squares = scaled.square().cumsum_(1)
     upto = scaled.cumsum_(1)
@@ -130,9 +130,12 @@ def most_even_window(first: Tensor, count: Tensor, gap: Tensor, width: Tensor, u
     # the variance times the number of gaps
     spread = squares.gather(1, last).sub_(squares).sub_(total.square_().div_(between))
     # A window that begins here is inside the row where its first and its last slot are.
-    inside = (slot >= first[:, None]) & (slot <= (first + count - width)[:, None])
-    spread.masked_fill_(~inside, torch.inf)
-    least = inside & (spread <= spread.amin(1, keepdim=True).clamp(min=0.0) + _EQUAL * between)
+    number = slot.to(torch.int32)
+    outside = (number < first.to(torch.int32)[:, None]) | (
+        number > (first + count - width).to(torch.int32)[:, None]
+    )
+    spread.masked_fill_(outside, torch.inf)
+    least = spread <= spread.amin(1, keepdim=True).clamp(min=0.0) + _EQUAL * between
     rank = least.cumsum(1, dtype=torch.int32)
     wanted = 1 + offset(uniform, (rank[:, -1] - 1).clamp(min=0))
     return (rank < wanted[:, None]).sum(1).clamp(max=slots - 1)
