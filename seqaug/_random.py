@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqaug._pairs import all_pairs, float_bits, worth_comparing
+from seqaug._pairs import count_pairs, float_bits, worth_comparing, written
 
 
 def check_generator(generator: object) -> None:
@@ -95,17 +95,15 @@ def _rank_among(u: Tensor, num_items: int, remaining: Tensor) -> Tensor:
 
 def _compared_excluding(u: Tensor, num_items: int, excluded: Tensor) -> tuple[Tensor, Tensor]:
     """The ids of :func:`uniform_excluding` from all pairs of a row; what is not to be excluded is num_items + 1."""
-    key = float_bits(excluded)
-    one, other = all_pairs(key, key)
+    key = written(float_bits(excluded))
     slot = torch.arange(excluded.shape[1], device=excluded.device)
-    earlier = rearrange(slot, "n -> n 1") < slot  # (others, ids)
-    repeated = ((one == other).float() * earlier.float()).sum(1)
+    repeated = count_pairs(key, key, lambda one, other, place: (one == other) & (slot > place))
     first = (repeated == 0) & (excluded <= num_items)  # (rows, excluded): each distinct id once
-    counted = torch.where(first, key, torch.inf)
-    one, other = all_pairs(key, counted)
-    allowed_below = excluded - 1 - (other < one).float().sum(1).long()
+    below = count_pairs(key, torch.where(first, key, torch.inf), lambda one, other, _: other < one)
+    allowed_below = excluded - 1 - below.long()
     remaining = num_items - first.sum(1)
     rank = _rank_among(u, num_items, remaining)
-    one, other = all_pairs(float_bits(rank), torch.where(first, float_bits(allowed_below), torch.inf))
-    skipped = (other <= one).float().sum(1).long() * (rearrange(remaining, "b -> b 1") > 0)
+    allowed = torch.where(first, float_bits(allowed_below), torch.inf)
+    passed = count_pairs(float_bits(rank), allowed, lambda one, other, _: other <= one)
+    skipped = passed.long() * (rearrange(remaining, "b -> b 1") > 0)
     return rank + 1 + skipped, remaining

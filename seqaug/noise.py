@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from seqaug._checks import Side, can_look
-from seqaug._pairs import all_pairs, written
+from seqaug._pairs import count_pairs, written
 from seqaug._random import integers, uniform
 from seqaug.slots import place
 
@@ -221,8 +221,8 @@ def count_smaller(key: Tensor) -> Tensor:
     Returns:
         (B, L) float32, whole numbers.
     """
-    one, other = all_pairs(key, key)
-    return (other < one).float().sum(1)
+    key = written(key)
+    return count_pairs(key, key, lambda one, other, _: other < one)
 
 
 def first_by_pairs(keys: list[Tensor], count: Tensor, among: Tensor) -> Tensor:

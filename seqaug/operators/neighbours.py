@@ -10,98 +10,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from seqaug._checks import can_look, check_count, check_number, no_such_row
-from seqaug._pairs import all_pairs, float_bits, worth_comparing
-from seqaug._random import uniform_excluding
-from seqaug.noise import Noise, pick, unit
+from seqaug.noise import Noise, pick
 from seqaug.operators.alias import alias_table, pick_alias
+from seqaug.operators.not_in_row import is_in_row, one_of, similar_at, similar_not_in_row, stranger
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
 from seqaug.slots import choose, look_up
-
-
-def is_in_row(ids: Tensor, row: Tensor, largest: int) -> Tensor:
-    """Which ids stand in the row, without waiting for the device: by all pairs in compiled code, else by a sort and a binary search.
-
-    Args:
-        ids: (B, L, K) int64 in 0..largest.
-        row: (B, L) int64 in 0..largest.
-        largest: the largest id there is.
-
-    Returns:
-        (B, L, K) bool.
-    """
-    wanted = rearrange(ids, "b l k -> b (l k)")
-    if worth_comparing(row.shape[1], largest):
-        one, other = all_pairs(float_bits(wanted), float_bits(row))
-        return rearrange((one == other).float().sum(1) > 0, "b (l k) -> b l k", l=ids.shape[1])
-    ordered = row.sort(1).values.contiguous()
-    place = torch.searchsorted(ordered, wanted).clamp(max=row.shape[1] - 1)
-    return rearrange(ordered.gather(1, place) == wanted, "b (l k) -> b l k", l=ids.shape[1])
-
-
-def first_not_in_row(ids: Tensor, at: Tensor, row: Tensor, most: int) -> Tensor:
-    """The first few ids of each line that its row does not have, one column after the other until every line has enough.
-
-    Waits for the device once per column; in sessions of like items few lines need more than the first few.
-
-    Args:
-        ids: (N, K) int64 of at least 0; the first 0 ends the line.
-        at: (N,) int64; the row of each line.
-        row: (B, L) int64 of at least 0.
-        most: how many of a line are wanted.
-
-    Returns:
-        (N, K) bool, at most ``most`` of each line.
-    """
-    # Each item leaves its slot where the low bits of its id say: the id found there is the one looked for, or there is none,
-    # or it is another one with the same bits, and the whole row is looked through.
-    slots = row.shape[1]
-    places = 1 << (4 * slots).bit_length()
-    narrow = torch.int8 if slots < 128 else torch.int32
-    slot = torch.arange(slots, dtype=narrow, device=row.device)
-    there = torch.full((len(row), places), -1, dtype=narrow, device=row.device)
-    there = there.scatter_(1, row & (places - 1), slot.expand(row.shape)).flatten()
-    flat = row.flatten()
-    absent = torch.zeros_like(ids, dtype=torch.bool)
-    line, left = torch.arange(len(ids), device=ids.device), torch.full_like(at, most)
-    for column in range(ids.shape[1]):
-        if line.numel() == 0:
-            break
-        wanted, of_row = ids[line, column], at[line]
-        found = there[of_row * places + (wanted & (places - 1))].long()
-        other = flat[of_row * slots + found.clamp(min=0)] != wanted
-        unsure = (other & (found >= 0)).nonzero().squeeze(1)
-        other[unsure] = (row[of_row[unsure]] != wanted[unsure, None]).all(1)
-        new = other & (wanted > 0)
-        absent[line, column] = new
-        left[line] -= new.long()
-        line = line[(left[line] > 0) & (wanted > 0)]
-    return absent
-
-
-@torch.library.custom_op("seqaug::absent_neighbours", mutates_args=())
-def absent_neighbours(table: Tensor, row: Tensor, chosen: Tensor, most: int) -> Tensor:
-    """Of the neighbours of the chosen items the first few that their row does not have, on a CPU: not for compilers to look into.
-
-    Args:
-        table: (N, K) int64 neighbours, 0 for none, which comes last.
-        row: (B, L) int64 rows of the table.
-        chosen: (B, L) bool.
-        most: how many are wanted.
-
-    Returns:
-        (B, L, K) bool; nothing where it is not chosen.
-    """
-    at = chosen.flatten().nonzero().squeeze(1)
-    near = look_up(table, look_up(row.flatten(), at))
-    absent = torch.zeros((*row.shape, table.shape[1]), dtype=torch.bool, device=row.device)
-    absent.flatten(0, 1).index_copy_(0, at, first_not_in_row(near, at // row.shape[1], row, most))
-    return absent
-
-
-@absent_neighbours.register_fake
-def _(table: Tensor, row: Tensor, chosen: Tensor, most: int) -> Tensor:
-    return torch.empty((*row.shape, table.shape[1]), dtype=torch.bool, device=row.device)
 
 
 class Neighbours(nn.Module):
@@ -118,7 +32,9 @@ class Neighbours(nn.Module):
     """
 
     ids: Tensor
-    scores: Tensor  # divided by the temperature; of those that cannot be chosen -inf
+    scores: (
+        Tensor | None
+    )  # divided by the temperature; of those that cannot be chosen -inf; None: each is as likely
     keep: Tensor
     alias: Tensor
 
@@ -142,6 +58,7 @@ class Neighbours(nn.Module):
         self.temperature = temperature
         self.exclude_row = exclude_row
         self.pad_id = pad_id
+        self.register_buffer("scores", None, persistent=False)
         self.shards = neighbours if isinstance(neighbours, ShardedTable) else None
         for name, table in self._tables(neighbours).items():
             self.register_buffer(name, table, persistent=False)
@@ -193,51 +110,61 @@ class Neighbours(nn.Module):
         Returns:
             (B, L) ids of the dtype of ``items``; -1 in all other slots.
         """
-        row = items if self.pad_id == 0 else torch.where(real, items, 0)
         if not can_look(items) or self.shards is not None:
-            found = self._found(row, lambda: noise.bits, lambda near: self._absent(near, row.long(), chosen))
-            found = torch.where(found > 0, found, self._stranger(items, real, noise))
+            found = self._everywhere(items, real, chosen, noise)
             if into is not None:
                 found, chosen = found.gather(1, into[0].clamp(min=0)), into[1]
             return choose(chosen, found.to(items.dtype), -1, items.dtype)
         # A CPU can be asked where the chosen slots are without waiting for it, and looks up theirs alone.
+        row = items if self.pad_id == 0 else torch.where(real, items, 0)
         smallest, largest = torch.aminmax(row) if row.numel() else (0, 0)
         if smallest < 0 or largest >= self.rows:
             raise no_such_row("items", row, self.rows)
-        at = (chosen if into is None else into[1]).flatten().nonzero().squeeze(1)
-        number = at // row.shape[1]  # of the row
-        of = at if into is None else number * row.shape[1] + look_up(into[0].flatten(), at)
-        found = self._found(
-            look_up(row.flatten(), of),
-            lambda: look_up(noise.bits.flatten(), of),
-            lambda near: first_not_in_row(near, number, row.long(), self.top),
-        )
-        lonely = found == 0
-        if lonely.any():
-            found = torch.where(lonely, look_up(self._stranger(items, real, noise).flatten(), of), found)
+        at = of = (chosen if into is None else into[1]).flatten().nonzero().squeeze(1)
+        if into is not None:
+            of = (at // row.shape[1]).mul_(row.shape[1]).add_(look_up(into[0].flatten(), at))
+        found = self._at(items, of, noise)
         similar = torch.full_like(items, -1).flatten()
         return similar.index_copy_(0, at, found.to(items.dtype)).view(items.shape)
 
-    def _absent(self, near: Tensor, row: Tensor, chosen: Tensor) -> Tensor:
-        """(B, L, K) bool: the neighbours that the row has not; see :meth:`_found`."""
-        if near.device.type == "cpu" and self.shards is None:
-            return absent_neighbours(self.ids, row, chosen, self.top)
-        return ~is_in_row(near, row, self.rows - 1)
+    def _at(self, items: Tensor, at: Tensor, noise: Noise) -> Tensor:
+        """(M,) a similar item of each of some slots, counted through the batch."""
 
-    def _found(self, ids: Tensor, bits: Callable[[], Tensor], absent: Callable[[Tensor], Tensor]) -> Tensor:
+        def bits() -> Tensor:
+            return look_up(noise.bits.flatten(), at)
+
+        if self.exclude_row:
+            return similar_at(self.ids, self.scores, items, at, bits, self.top, self.pad_id)
+        found = self._near(look_up(items.flatten(), at), bits)
+        lonely = (found == 0).nonzero().squeeze(1)
+        if lonely.numel() > 0:
+            found[lonely] = stranger(bits()[lonely], self.rows - 2, self.pad_id)
+        return found
+
+    def _everywhere(self, items: Tensor, real: Tensor, chosen: Tensor, noise: Noise) -> Tensor:
+        """(B, L) a similar item of each chosen slot, anything elsewhere, without looking at any."""
+        row, num_items = torch.where(real, items, 0).long(), self.rows - 2
+        if not self.exclude_row:
+            found = self._near(row, lambda: noise.bits)
+            return torch.where(found > 0, found, stranger(noise.bits, num_items, self.pad_id))
+        if items.device.type == "cpu" and self.shards is None:
+            return similar_not_in_row(self.ids, self.scores, items, chosen, noise.bits, self.top, self.pad_id)
+        near = self.nearest(row)
+        allowed = (near > 0) & ~is_in_row(near, row, self.rows - 1)
+        scores = None if self.scores is None else self.scores[row]
+        found = one_of(near, allowed, scores, lambda: noise.bits, self.top)
+        return torch.where(found > 0, found, stranger(noise.bits, num_items, self.pad_id, items))
+
+    def _near(self, ids: Tensor, bits: Callable[[], Tensor]) -> Tensor:
         """A neighbour of each of the ids, 0 where there is none.
 
         Args:
-            ids: int64 or int32 of any shape; real ones, or 0.
+            ids: int64 or int32 of any shape.
             bits: makes those of that shape, where they are needed; see :attr:`Noise.bits`.
-            absent: which of the neighbours (..., K) of the ids their rows do not have. Where the first ``top`` of them are found it
-                may say of all others that they are there.
 
         Returns:
             int64 of that shape.
         """
-        if self.exclude_row:
-            return self._allowed(ids.long(), bits, absent)
         if self.shards is not None:
             near = self.nearest(ids)  # what is none comes last
             place = pick(bits(), (near > 0).sum(-1).clamp(min=1))
@@ -245,39 +172,6 @@ class Neighbours(nn.Module):
         if self.top == 1:
             return look_up(self.ids[:, 0], ids)
         return look_up(self.ids.flatten(), pick_alias(ids.long(), bits(), self.keep, self.alias))
-
-    def _allowed(self, ids: Tensor, bits: Callable[[], Tensor], absent: Callable[[Tensor], Tensor]) -> Tensor:
-        """One of the nearest that the row has not, 0 where it has them all."""
-        found = self.nearest(ids)  # (..., K)
-        allowed = (found > 0) & absent(found)
-        if self.top == 1:  # whatever the temperature: the first that is allowed
-            first = allowed.to(torch.uint8).argmax(-1, keepdim=True)  # of several largest values the first
-            return rearrange(found.gather(-1, first) * allowed.gather(-1, first), "... 1 -> ...")
-        rank = allowed.cumsum(-1)  # the how-manieth allowed neighbour this is
-        if self.temperature is None:
-            count = rank[..., -1].clamp(max=self.top)
-            wanted = 1 + pick(bits(), count.clamp(min=1))
-            picked = (allowed & (rank == wanted[..., None])).long().argmax(-1, keepdim=True)
-        else:
-            scores = self.scores[ids].masked_fill(~allowed | (rank > self.top), -torch.inf)
-            weight = (scores - scores.amax(-1, keepdim=True)).exp().nan_to_num(nan=0.0).cumsum(-1)
-            wanted = unit(bits()) * weight[..., -1]
-            picked = (weight <= wanted[..., None]).sum(-1, keepdim=True).clamp(max=found.shape[-1] - 1)
-        neighbour = rearrange(found.gather(-1, picked), "... 1 -> ...")
-        return torch.where(rank[..., -1] > 0, neighbour, 0)
-
-    def _stranger(self, items: Tensor, real: Tensor, noise: Noise) -> Tensor:
-        """(B, L) any item, each as likely, for those without a neighbour."""
-        num_items = self.rows - 2
-        # The items below a pad id in 1..V move up by one to be numbered 1..V, and the drawn number moves back.
-        pad_inside = 1 <= self.pad_id <= num_items
-        if self.exclude_row:
-            row = items.long()
-            numbered = row + (row < self.pad_id) if pad_inside else row
-            stranger, _ = uniform_excluding(noise.uniform(), num_items, torch.where(real, numbered, 0))
-        else:
-            stranger = 1 + noise.pick(num_items)
-        return stranger - (stranger <= self.pad_id).long() if pad_inside else stranger
 
     def _tables(self, neighbours: ItemSimilarity | Tensor | ShardedTable) -> dict[str, Tensor]:
         """The buffers: ids, and what a draw among several needs."""

@@ -33,7 +33,7 @@ def needed(timestamps: Tensor | None, operator: Augmentation) -> Tensor:
     return timestamps
 
 
-def gaps_before(real: Tensor, timestamps: Tensor) -> Tensor:
+def gaps_before(real: Tensor, timestamps: Tensor) -> tuple[Tensor, Tensor]:
     """Time between each item and the one before it.
 
     Args:
@@ -42,8 +42,8 @@ def gaps_before(real: Tensor, timestamps: Tensor) -> Tensor:
             looked at.
 
     Returns:
-        (B, L) float32 for times in float32, whose differences are no finer, else float64; NaN in padded slots and for the first
-        item, which has none before it.
+        gap (B, L) float32 for times in float32, whose differences are no finer, else float64, and known (B, L) bool: not the first
+        item, which has none before it, not padded slots, and not where a time is no number. Elsewhere the gap is anything.
     """
     dtype = torch.float32 if timestamps.dtype == torch.float32 else torch.float64
     if timestamps.dtype not in (
@@ -52,9 +52,9 @@ def gaps_before(real: Tensor, timestamps: Tensor) -> Tensor:
         torch.int64,
     ):  # differences of which need more room
         timestamps = timestamps.to(dtype if timestamps.is_floating_point() else torch.int64)
-    both = real & F.pad(real, (1, 0))[:, :-1]
-    gap = (timestamps - F.pad(timestamps, (1, 0))[:, :-1]).abs_().to(dtype)
-    return gap.masked_fill_(~both, torch.nan)
+    largest = torch.finfo(dtype).max  # of times that are not finite the gap may be infinite, or no number
+    gap = (timestamps - F.pad(timestamps, (1, 0))[:, :-1]).abs_().to(dtype).clamp_(max=largest)
+    return gap, (gap <= largest).logical_and_(real).logical_and_(F.pad(real, (1, 0))[:, :-1])
 
 
 def gap_variance(items: Tensor, timestamps: Tensor, *, pad_id: int = 0) -> Tensor:
@@ -82,45 +82,49 @@ def gap_variance(items: Tensor, timestamps: Tensor, *, pad_id: int = 0) -> Tenso
     """
     check_batch_and_times(items, timestamps)
     times = timestamps.double() if timestamps.is_floating_point() else timestamps
-    gap = gaps_before(items != pad_id, times)
-    known = ~gap.isnan()
+    gap, known = gaps_before(items != pad_id, times)
     number = known.sum(1, keepdim=True).clamp(min=1)
     mean = torch.where(known, gap, 0.0).sum(1, keepdim=True) / number
     return (torch.where(known, gap - mean, 0.0).square() / number).sum(1)
 
 
-def gap_priority(gap: Tensor, gaps: str) -> Tensor:
+def gap_priority(real: Tensor, timestamps: Tensor, gaps: str) -> Tensor:
     """What orders slots by the gap before them, smallest first; slots without a gap come last.
 
     Args:
-        gap: (B, L) float32 or float64, NaN for none; written over.
+        real: (B, L) bool.
+        timestamps: (B, L); see :func:`gaps_before`.
         gaps: ``"largest"`` or ``"smallest"`` first.
 
     Returns:
-        (B, L) of the same dtype.
+        (B, L) float32 or float64.
     """
+    gap, known = gaps_before(real, timestamps)
     never = torch.finfo(gap.dtype).max  # later than any gap, but before what does not count at all
-    return (gap.neg_() if gaps == "largest" else gap).nan_to_num_(nan=never)
+    return (gap.neg_() if gaps == "largest" else gap).masked_fill_(known.logical_not_(), never)
 
 
-def most_even_window(first: Tensor, count: Tensor, gap: Tensor, width: Tensor, uniform: Tensor) -> Tensor:
+def most_even_window(
+    first: Tensor, count: Tensor, gaps: tuple[Tensor, Tensor], width: Tensor, uniform: Tensor
+) -> Tensor:
     """The window of each row whose gaps have the least variance; of several, each is as likely.
 
     Args:
         first: (B,) int64; the slot of the row's first item.
         count: (B,) int64; items of the row.
-        gap: (B, L) float32 or float64; the gap before each item, NaN for none; may be written over.
+        gaps: the gap before each item and which there are, as :func:`gaps_before` has them; written over.
         width: (B,) int64; items of the window, at most those of the row.
         uniform: (B,) float32 in [0, 1); not the noise that shuffles the window, which would not be uniform then.
 
     Returns:
         (B,) int64; the first slot of the window.
     """
+    gap, known = gaps
     slots = gap.shape[1]
     slot = torch.arange(slots, device=gap.device)
     # What is made here is written over where it can be: at this size a new tensor takes longer to get than to fill.
-    known = gap.to(torch.float64).nan_to_num_(nan=0.0)
-    scaled = written(known.div_(known.amax(1, keepdim=True).clamp_(min=torch.finfo(torch.float64).tiny)))
+    gap = gap.masked_fill_(known.logical_not_(), 0.0).to(torch.float64)
+    scaled = written(gap.div_(gap.amax(1, keepdim=True).clamp_(min=torch.finfo(torch.float64).tiny)))
     squares = scaled.square().cumsum_(1)
     upto = scaled.cumsum_(1)
     # (batch, slots): last slot of the window that begins here
@@ -169,8 +173,8 @@ class TimeCrop(Operator):
         rate = self.rate(noise)
         kept = at_least_one(rate, count)
         first = first_slot(count, items.shape[1], self.side)
-        gap = gaps_before(real, needed(timestamps, self))
-        start = most_even_window(first, count, gap, kept, noise.start) - first
+        gaps = gaps_before(real, needed(timestamps, self))
+        start = most_even_window(first, count, gaps, kept, noise.start) - first
         source = window_source(items, count, start, kept, self.side)
         return Edit(source, torch.full_like(items, -1), rate, self.pad_id)
 
@@ -204,8 +208,8 @@ class TimeReorder(Operator):
         rate = self.rate(noise)
         width = fraction(rate, count)
         first = first_slot(count, items.shape[1], self.side)
-        gap = gaps_before(real, needed(timestamps, self))
-        begin = most_even_window(first, count, gap, width, noise.start)
+        gaps = gaps_before(real, needed(timestamps, self))
+        begin = most_even_window(first, count, gaps, width, noise.start)
         into = slot_numbers(items) - begin[:, None]  # (batch, slots): place within the window
         moved = noise.shuffled((into >= 0) & (into < width[:, None]), begin)
         return Edit(torch.where(real, moved, -1), torch.full_like(items, -1), rate, self.pad_id)
@@ -248,8 +252,8 @@ class TimeMask(Mask):
         self.gaps = gaps
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
-        gap = gaps_before(items != self.pad_id, needed(timestamps, self))
-        return super().plan(items, noise.by(gap_priority(gap, self.gaps)))
+        priority = gap_priority(items != self.pad_id, needed(timestamps, self), self.gaps)
+        return super().plan(items, noise.by(priority))
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.gaps == "largest" else f", gaps={self.gaps!r}")
@@ -309,8 +313,8 @@ class TimeSubstitute(Substitute):
         self.gaps = gaps
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
-        gap = gaps_before(items != self.pad_id, needed(timestamps, self))
-        return super().plan(items, noise.by(gap_priority(gap, self.gaps)))
+        priority = gap_priority(items != self.pad_id, needed(timestamps, self), self.gaps)
+        return super().plan(items, noise.by(priority))
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.gaps == "smallest" else f", gaps={self.gaps!r}")
@@ -370,8 +374,8 @@ class TimeInsert(Insert):
         self.gaps = gaps
 
     def plan(self, items: Tensor, noise: Noise, timestamps: Tensor | None = None) -> Edit:
-        gap = gaps_before(items != self.pad_id, needed(timestamps, self))
-        return super().plan(items, noise.by(gap_priority(gap, self.gaps)))
+        priority = gap_priority(items != self.pad_id, needed(timestamps, self), self.gaps)
+        return super().plan(items, noise.by(priority))
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.gaps == "largest" else f", gaps={self.gaps!r}")

@@ -1,0 +1,183 @@
+"""Similar items that the row does not have yet: what ``exclude_row`` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from seqaug._pairs import count_pairs, float_bits, worth_comparing
+from seqaug._random import uniform_excluding
+from seqaug.noise import pick, unit
+from seqaug.slots import look_up
+
+
+def is_in_row(ids: Tensor, row: Tensor, largest: int) -> Tensor:
+    """Which ids stand in the row, without waiting for the device: by all pairs in compiled code, else by a sort and a binary search.
+
+    Args:
+        ids: (B, L, K) int64 in 0..largest.
+        row: (B, L) int64 in 0..largest.
+        largest: the largest id there is.
+
+    Returns:
+        (B, L, K) bool.
+    """
+    wanted = rearrange(ids, "b l k -> b (l k)")
+    if worth_comparing(row.shape[1], largest):
+        same = count_pairs(float_bits(wanted), float_bits(row), lambda one, other, _: one == other)
+        return rearrange(same > 0, "b (l k) -> b l k", l=ids.shape[1])
+    ordered = row.sort(1).values.contiguous()
+    place = torch.searchsorted(ordered, wanted).clamp(max=row.shape[1] - 1)
+    return rearrange(ordered.gather(1, place) == wanted, "b (l k) -> b l k", l=ids.shape[1])
+
+
+def first_not_in_row(ids: Tensor, at: Tensor, row: Tensor, most: int) -> Tensor:
+    """The first few ids of each line that its row does not have, one column after the other until every line has enough.
+
+    Waits for the device once per column; in sessions of like items few lines need more than the first few.
+
+    Args:
+        ids: (N, K) int64 of at least 0; the first 0 ends the line.
+        at: (N,) int64; the row of each line.
+        row: (B, L) int64 of at least 0.
+        most: how many of a line are wanted.
+
+    Returns:
+        (N, K) bool, at most ``most`` of each line.
+    """
+    # Each item leaves its slot where the low bits of its id say: the id found there is the one looked for, or there is none,
+    # or it is another one with the same bits, and the whole row is looked through.
+    slots = row.shape[1]
+    places = 1 << (4 * slots).bit_length()
+    narrow = torch.int8 if slots < 128 else torch.int32
+    slot = torch.arange(slots, dtype=narrow, device=row.device)
+    there = torch.full((len(row), places), -1, dtype=narrow, device=row.device)
+    there = there.scatter_(1, row & (places - 1), slot.expand(row.shape)).flatten()
+    flat = row.flatten()
+    absent = torch.zeros_like(ids, dtype=torch.bool)
+    line, left = torch.arange(len(ids), device=ids.device), torch.full_like(at, most)
+    for column in range(ids.shape[1]):
+        wanted, of_row = (ids[:, column], at) if column == 0 else (ids[line, column], look_up(at, line))
+        found = look_up(there, (of_row * places).add_(wanted & (places - 1))).long()
+        other = look_up(flat, (of_row * slots).add_(found.clamp(min=0))) != wanted
+        unsure = (other & (found >= 0)).nonzero().squeeze(1)
+        other[unsure] = (row[of_row[unsure]] != wanted[unsure, None]).all(1)
+        new = other & (wanted > 0)
+        absent[line, column] = new
+        left[line] -= new.long()
+        line = line[(left[line] > 0) & (wanted > 0)]
+        if line.numel() == 0:
+            break
+    return absent
+
+
+def one_of(
+    near: Tensor, allowed: Tensor, scores: Tensor | None, bits: Callable[[], Tensor], top: int
+) -> Tensor:
+    """One of the first few neighbours that are allowed, 0 where there is none.
+
+    Args:
+        near: (..., K) int64 neighbours, nearest first.
+        allowed: (..., K) bool.
+        scores: (..., K) float32; it is drawn by their softmax; ``None``: each as likely.
+        bits: makes (...) int64, where they are needed; see :attr:`seqaug.noise.Noise.bits`.
+        top: how many of those allowed to choose from.
+
+    Returns:
+        (...) int64.
+    """
+    if top == 1:  # whatever the scores: the first that is allowed
+        first = allowed.long().argmax(-1, keepdim=True)  # of several largest values the first
+        return rearrange(near.gather(-1, first) * allowed.gather(-1, first), "... 1 -> ...")
+    rank = allowed.cumsum(-1)  # the how-manieth allowed neighbour this is
+    if scores is None:
+        count = rank[..., -1].clamp(max=top)
+        wanted = 1 + pick(bits(), count.clamp(min=1))
+        picked = (allowed & (rank == wanted[..., None])).long().argmax(-1, keepdim=True)
+    else:
+        scores = scores.masked_fill(~allowed | (rank > top), -torch.inf)
+        weight = (scores - scores.amax(-1, keepdim=True)).exp().nan_to_num(nan=0.0).cumsum(-1)
+        drawn = unit(bits()) * weight[..., -1]
+        picked = (weight <= drawn[..., None]).sum(-1, keepdim=True).clamp(max=near.shape[-1] - 1)
+    neighbour = rearrange(near.gather(-1, picked), "... 1 -> ...")
+    return torch.where(rank[..., -1] > 0, neighbour, 0)
+
+
+def stranger(bits: Tensor, num_items: int, pad_id: int, items: Tensor | None = None) -> Tensor:
+    """Any item, each as likely, for those without a neighbour.
+
+    Args:
+        bits: (B, K) int64; see :attr:`seqaug.noise.Noise.bits`.
+        num_items: V.
+        pad_id: never drawn; where it is one of 1..V, the V items are 0..V without it.
+        items: (B, L) ids of the rows, which are not drawn either; ``None``: all are.
+
+    Returns:
+        (B, K) int64.
+    """
+    # The items below a pad id in 1..V move up by one to be numbered 1..V, and the drawn number moves back.
+    pad_inside = 1 <= pad_id <= num_items
+    if items is None:
+        drawn = 1 + pick(bits, num_items)
+    else:
+        row = items.long()
+        numbered = row + (row < pad_id) if pad_inside else row
+        drawn, _ = uniform_excluding(unit(bits), num_items, torch.where(items != pad_id, numbered, 0))
+    return drawn - (drawn <= pad_id).long() if pad_inside else drawn
+
+
+def similar_at(
+    table: Tensor,
+    scores: Tensor | None,
+    items: Tensor,
+    at: Tensor,
+    bits: Callable[[], Tensor],
+    top: int,
+    pad_id: int,
+) -> Tensor:
+    """For some slots a neighbour of their item that the row has not, or where it has them all any such item. Waits for the device.
+
+    Args:
+        table: (N, K) int64 neighbours, nearest first, 0 for none, which comes last.
+        scores: (N, K) float32; see :func:`one_of`.
+        items: (B, L) ids.
+        at: (M,) int64; the slots, counted through the batch.
+        bits: makes those (M,) of the slots, where they are needed.
+        top: how many neighbours to choose from.
+        pad_id: the id of padding.
+
+    Returns:
+        (M,) int64.
+    """
+    row = torch.where(items != pad_id, items, 0).long()
+    number = at // row.shape[1]
+    ids = look_up(row.flatten(), at)
+    near = look_up(table, ids)
+    allowed = first_not_in_row(near, number, row, top)
+    found = one_of(near, allowed, None if scores is None else look_up(scores, ids), bits, top)
+    lonely = (found == 0).nonzero().squeeze(1)
+    if lonely.numel() > 0:
+        drawn = rearrange(bits()[lonely], "n -> n 1")
+        found[lonely] = stranger(drawn, len(table) - 2, pad_id, items[number[lonely]]).squeeze(1)
+    return found
+
+
+@torch.library.custom_op("seqaug::similar_not_in_row", mutates_args=())
+def similar_not_in_row(
+    table: Tensor, scores: Tensor | None, items: Tensor, chosen: Tensor, bits: Tensor, top: int, pad_id: int
+) -> Tensor:
+    """:func:`similar_at` the chosen slots, (B, L) of the dtype of ``items``, -1 elsewhere: for compiled code, which cannot look."""
+    at = chosen.flatten().nonzero().squeeze(1)
+    found = similar_at(table, scores, items, at, lambda: look_up(bits.flatten(), at), top, pad_id)
+    similar = torch.full_like(items, -1).flatten()
+    return similar.index_copy_(0, at, found.to(items.dtype)).view(items.shape)
+
+
+@similar_not_in_row.register_fake
+def _(
+    table: Tensor, scores: Tensor | None, items: Tensor, chosen: Tensor, bits: Tensor, top: int, pad_id: int
+) -> Tensor:
+    return torch.empty_like(items)
