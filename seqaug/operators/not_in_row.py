@@ -34,19 +34,20 @@ def is_in_row(ids: Tensor, row: Tensor, largest: int) -> Tensor:
     return rearrange(ordered.gather(1, place) == wanted, "b (l k) -> b l k", l=ids.shape[1])
 
 
-def first_not_in_row(ids: Tensor, at: Tensor, row: Tensor, most: int) -> Tensor:
-    """The first few ids of each line that its row does not have, one column after the other until every line has enough.
+def first_not_in_row(table: Tensor, ids: Tensor, at: Tensor, row: Tensor, most: int) -> Tensor:
+    """Which of its neighbours are the first few that an item's row does not have; one after the other, until every item has enough.
 
-    Waits for the device once per column; in sessions of like items few lines need more than the first few.
+    Waits for the device once per neighbour; in sessions of like items few need more than the first few.
 
     Args:
-        ids: (N, K) int64 of at least 0; the first 0 ends the line.
-        at: (N,) int64; the row of each line.
+        table: (N, K) int64 neighbours of at least 0; 0 for none, which comes last.
+        ids: (M,) int64 rows of the table.
+        at: (M,) int64; the row of the batch of each.
         row: (B, L) int64 of at least 0.
-        most: how many of a line are wanted.
+        most: how many of each are wanted.
 
     Returns:
-        (N, K) bool, at most ``most`` of each line.
+        (M, most) int64 columns of the table, in order; -1 where there are no more.
     """
     # Each item leaves its slot where the low bits of its id say: the id found there is the one looked for, or there is none,
     # or it is another one with the same bits, and the whole row is looked through.
@@ -57,21 +58,23 @@ def first_not_in_row(ids: Tensor, at: Tensor, row: Tensor, most: int) -> Tensor:
     there = torch.full((len(row), places), -1, dtype=narrow, device=row.device)
     there = there.scatter_(1, row & (places - 1), slot.expand(row.shape)).flatten()
     flat = row.flatten()
-    absent = torch.zeros_like(ids, dtype=torch.bool)
-    line, left = torch.arange(len(ids), device=ids.device), torch.full_like(at, most)
-    for column in range(ids.shape[1]):
-        wanted, of_row = (ids[:, column], at) if column == 0 else (ids[line, column], look_up(at, line))
-        found = look_up(there, (of_row * places).add_(wanted & (places - 1))).long()
-        other = look_up(flat, (of_row * slots).add_(found.clamp(min=0))) != wanted
-        unsure = (other & (found >= 0)).nonzero().squeeze(1)
-        other[unsure] = (row[of_row[unsure]] != wanted[unsure, None]).all(1)
-        new = other & (wanted > 0)
-        absent[line, column] = new
-        left[line] -= new.long()
-        line = line[(left[line] > 0) & (wanted > 0)]
-        if line.numel() == 0:
+    columns = torch.full((len(ids), most), -1, device=ids.device)
+    number, have = torch.arange(len(ids), device=ids.device), torch.zeros_like(at)
+    for column in range(table.shape[1]):
+        if number.numel() == 0:
             break
-    return absent
+        wanted = look_up(table[:, column], ids)
+        found = look_up(there, (at * places).add_(wanted & (places - 1))).long()
+        absent = look_up(flat, (at * slots).add_(found.clamp(min=0))) != wanted
+        unsure = (absent & (found >= 0)).nonzero().squeeze(1)
+        absent[unsure] = (look_up(row, look_up(at, unsure)) != look_up(wanted, unsure)[:, None]).all(1)
+        there_is, absent = wanted > 0, absent.logical_and_(wanted > 0)
+        new = absent.nonzero().squeeze(1)
+        columns[look_up(number, new), look_up(have, new)] = column
+        have += absent
+        left = (there_is & (have < most)).nonzero().squeeze(1)
+        number, ids, at, have = (look_up(x, left) for x in (number, ids, at, have))
+    return columns
 
 
 def one_of(
@@ -155,9 +158,12 @@ def similar_at(
     row = torch.where(items != pad_id, items, 0).long()
     number = at // row.shape[1]
     ids = look_up(row.flatten(), at)
-    near = look_up(table, ids)
-    allowed = first_not_in_row(near, number, row, top)
-    found = one_of(near, allowed, None if scores is None else look_up(scores, ids), bits, top)
+    columns = first_not_in_row(table, ids, number, row, top)
+    place = rearrange(ids * table.shape[1], "m -> m 1") + columns.clamp(min=0)
+    near = look_up(table.flatten(), place)
+    found = one_of(
+        near, columns >= 0, None if scores is None else look_up(scores.flatten(), place), bits, top
+    )
     lonely = (found == 0).nonzero().squeeze(1)
     if lonely.numel() > 0:
         drawn = rearrange(bits()[lonely], "n -> n 1")
