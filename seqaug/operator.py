@@ -120,7 +120,7 @@ class Augmentation(nn.Module):
 
     @abstractmethod
     def plan(self, items: Tensor, noise: Any, timestamps: Tensor | None = None) -> Edit:
-        """The edit that ``noise`` means for ``items``: no randomness of its own."""
+        """The edit that ``noise`` means for ``items``: of each row from that row alone, and no randomness of its own."""
 
     def longest(self, count: int, slots: int) -> int:
         """Most items that a row of ``count`` items comes out with, in a batch of ``slots``: the width to plan packed rows at."""

@@ -13,7 +13,7 @@ from seqaug._random import uniform
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
 from seqaug.packed_edit import PackedEdit
-from seqaug.policies.members import Members, PolicyNoise, draw_shared, pick_rows, plan_members
+from seqaug.policies.members import Members, PolicyNoise, draw_shared, plan_chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +116,7 @@ class AdaptivePolicy(Members):
         # The last threshold is 1 but for rounding: left out, so that no draw falls behind it.
         thresholds = self.weights.cumsum(1)[bucket, :-1]  # (batch, operators - 1)
         choice = (noise.choice[:, None] >= thresholds).sum(1)
-        edits = plan_members(self.operators, items, noise.members, timestamps)
-        picked = pick_rows(choice, edits)
+        picked = plan_chosen(self.plans, choice, items, noise.members, timestamps)
         return AdaptiveEdit(picked.source, picked.replaced, picked.rate, self.pad_id, choice, bucket)
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import Tensor
 from seqaug._random import uniform
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
-from seqaug.policies.members import Members, PolicyNoise, draw_shared, pick_rows, plan_members
+from seqaug.policies.members import Members, PolicyNoise, draw_shared, plan_chosen
 
 
 class EachOnce(Members):
@@ -58,5 +58,4 @@ class EachOnce(Members):
         ]
 
     def plan(self, items: Tensor, noise: PolicyNoise, timestamps: Tensor | None = None) -> Edit:
-        edits = plan_members(self.operators, items, noise.members, timestamps)
-        return pick_rows(noise.choice, edits)
+        return plan_chosen(self.plans, noise.choice, items, noise.members, timestamps)

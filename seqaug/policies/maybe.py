@@ -9,9 +9,9 @@ from torch import Tensor
 
 from seqaug._checks import check_number
 from seqaug._random import uniform
-from seqaug.edit import Edit, identity, where
+from seqaug.edit import Edit
 from seqaug.operator import Augmentation
-from seqaug.policies.members import Members, PolicyNoise
+from seqaug.policies.members import Members, PolicyNoise, plan_some
 
 
 class Maybe(Members):
@@ -44,9 +44,7 @@ class Maybe(Members):
 
     def plan(self, items: Tensor, noise: PolicyNoise, timestamps: Tensor | None = None) -> Edit:
         applied = noise.choice < self.p
-        edit = where(
-            applied, self.operators[0].plan(items, noise.members[0], timestamps), identity(items, self.pad_id)
-        )
+        edit = plan_some(self.operators[0], applied, items, noise.members[0], timestamps)
         return replace(edit, choice=applied.long() - 1)
 
     def extra_repr(self) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
-from seqaug.edit import Edit, where
+from seqaug._checks import can_look
+from seqaug.edit import Edit, identity, where
 from seqaug.noise import Noise, noise_of_rows
 from seqaug.operator import Augmentation, Operator
+from seqaug.operators.neighbours import Neighbours
+
+Plan: TypeAlias = Callable[[Tensor, Any, Tensor | None], Edit]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +33,13 @@ class PolicyNoise:
     def of_rows(self, rows: Tensor | slice, slots: slice) -> PolicyNoise:
         """The noise of some rows; see :func:`seqaug.noise.noise_of_rows`."""
         return PolicyNoise(self.choice[rows], noise_of_rows(self.members, rows, slots))
+
+
+def is_of_rows(noise: Any) -> bool:
+    """Whether noise is the library's own, a part of which is the noise of some rows."""
+    if isinstance(noise, tuple):
+        return all(map(is_of_rows, noise))
+    return isinstance(noise, Noise) or (isinstance(noise, PolicyNoise) and is_of_rows(noise.members))
 
 
 def draw_shared(
@@ -73,33 +84,86 @@ def check_members(members: object, *, least: int) -> list[Augmentation]:
     return listed
 
 
-def plan_members(
-    members: Sequence[Augmentation], items: Tensor, noise: Sequence[Any], timestamps: Tensor | None
-) -> list[Edit]:
-    """The edit of each member on the same batch. What members make of noise that they share is made once."""
-    shared = [own for own in noise if isinstance(own, Noise)]
-    for own in shared:
-        own.shared = {}
-    edits = [member.plan(items, own, timestamps) for member, own in zip(members, noise, strict=True)]
-    for own in shared:
-        own.shared = None
-    return edits
-
-
-def pick_rows(choice: Tensor, edits: Sequence[Edit]) -> Edit:
-    """Row by row the chosen one of several edits.
+def plan_chosen(
+    plans: Sequence[Plan],
+    choice: Tensor,
+    items: Tensor,
+    noise: Sequence[Any],
+    timestamps: Tensor | None,
+) -> Edit:
+    """Row by row the edit of the chosen one of several plans.
 
     Args:
-        choice: (B,) int64 in [0, len(edits)).
-        edits: of the same batch.
+        plans: what makes an edit of items, noise and timestamps, each row from that row alone.
+        choice: (B,) int64 in [0, len(plans)).
+        items: (B, L) ids.
+        noise: of each plan.
+        timestamps: (B, L) or ``None``.
 
     Returns:
         An :class:`~seqaug.Edit` with that ``choice``.
     """
+    # A CPU can be asked which rows chose what, and plans those alone. Not where a plan asks other ranks for its rows' neighbours,
+    # who count on a batch of the same shape, nor where noise is not known to be of single rows.
+    alone = can_look(items) and all(map(is_of_rows, noise)) and not any(map(asks_other_ranks, plans))
+    edit = _of_own_rows if alone else _of_all_rows
+    return replace(edit(plans, choice, items, noise, timestamps), choice=choice)
+
+
+def plan_some(
+    member: Augmentation, applied: Tensor, items: Tensor, noise: Any, timestamps: Tensor | None
+) -> Edit:
+    """The edit of a member in some rows (B,) bool, and none in the others."""
+
+    def untouched(items: Tensor, noise: Any, timestamps: Tensor | None) -> Edit:
+        return identity(items, member.pad_id)
+
+    return plan_chosen([untouched, member.plan], applied.long(), items, [noise, noise], timestamps)
+
+
+def _of_own_rows(
+    plans: Sequence[Plan], choice: Tensor, items: Tensor, noise: Sequence[Any], timestamps: Tensor | None
+) -> Edit:
+    order = choice.argsort(stable=True)
+    parts = torch.split(order, choice.bincount(minlength=len(plans)).tolist())
+    edits = [
+        plan(
+            items.index_select(0, rows),
+            noise_of_rows(own, rows, slice(None)),
+            None if timestamps is None else timestamps.index_select(0, rows),
+        )
+        for plan, own, rows in zip(plans, noise, parts, strict=True)
+    ]
+    place = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order)))
+    source, replaced, rate = (
+        torch.cat([getattr(edit, name) for edit in edits]).index_select(0, place)
+        for name in ("source", "replaced", "rate")
+    )
+    return Edit(source, replaced, rate, edits[0].pad_id)
+
+
+def _of_all_rows(
+    plans: Sequence[Plan], choice: Tensor, items: Tensor, noise: Sequence[Any], timestamps: Tensor | None
+) -> Edit:
+    # What plans make of noise that they share is made once.
+    shared = [own for own in noise if isinstance(own, Noise)]
+    for own in shared:
+        own.shared = {}
+    edits = [plan(items, own, timestamps) for plan, own in zip(plans, noise, strict=True)]
+    for own in shared:
+        own.shared = None
     picked = edits[0]
     for number, edit in enumerate(edits[1:], start=1):
         picked = where(choice == number, edit, picked)
-    return replace(picked, choice=choice)
+    return picked
+
+
+def asks_other_ranks(plan: Plan) -> bool:
+    """Whether a plan looks neighbours up in tables that are spread over ranks."""
+    owner = getattr(plan, "__self__", None)
+    return isinstance(owner, nn.Module) and any(
+        isinstance(part, Neighbours) and part.shards is not None for part in owner.modules()
+    )
 
 
 class Members(Augmentation):
@@ -114,6 +178,11 @@ class Members(Augmentation):
     def operators(self) -> list[Augmentation]:
         """The members in their order."""
         return cast(list[Augmentation], list(self.members))
+
+    @property
+    def plans(self) -> list[Plan]:
+        """What the members plan."""
+        return [member.plan for member in self.operators]
 
     def longest(self, count: int, slots: int) -> int:
         """As long as the member makes it that lengthens rows most."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from seqaug._random import uniform
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
-from seqaug.policies.members import Members, PolicyNoise, draw_shared, pick_rows, plan_members
+from seqaug.policies.members import Members, PolicyNoise, draw_shared, plan_chosen
 
 
 def check_weights(weights: Sequence[float] | None, members: int) -> list[float] | None:
@@ -65,8 +65,7 @@ class Policy(Members):
 
     def plan(self, items: Tensor, noise: PolicyNoise, timestamps: Tensor | None = None) -> Edit:
         choice = (noise.choice[:, None] >= self.thresholds).sum(1)
-        edits = plan_members(self.operators, items, noise.members, timestamps)
-        return pick_rows(choice, edits)
+        return plan_chosen(self.plans, choice, items, noise.members, timestamps)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.weights is None else f", weights={self.weights}")

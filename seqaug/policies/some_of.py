@@ -10,9 +10,9 @@ from torch import Tensor
 
 from seqaug._checks import check_count
 from seqaug._random import uniform
-from seqaug.edit import Edit, identity, where
+from seqaug.edit import Edit, identity
 from seqaug.operator import Augmentation
-from seqaug.policies.members import Members, PolicyNoise
+from seqaug.policies.members import Members, PolicyNoise, plan_some
 
 
 class SomeOf(Members):
@@ -55,9 +55,9 @@ class SomeOf(Members):
         whole = identity(items, self.pad_id)
         rate = torch.zeros_like(whole.rate)
         for number, (member, own) in enumerate(zip(self.operators, noise.members, strict=True)):
-            now = whole(items)
-            edit = member.plan(now, own, None if timestamps is None else whole.align(timestamps))
-            whole = whole.then(where(applied[:, number], edit, identity(now, self.pad_id)))
+            times = None if timestamps is None else whole.align(timestamps)
+            edit = plan_some(member, applied[:, number], whole(items), own, times)
+            whole = whole.then(edit)
             rate = rate + torch.where(applied[:, number], edit.rate, 0.0)
         return replace(whole, rate=rate / self.count)
 

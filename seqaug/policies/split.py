@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
-from seqaug.policies.members import Members, draw_shared, pick_rows, plan_members, share_views
+from seqaug.policies.members import Members, draw_shared, plan_chosen, share_views
 
 
 class Split(Members):
@@ -33,5 +33,5 @@ class Split(Members):
         return share_views(self.operators, items, views, generator)
 
     def plan(self, items: Tensor, noise: tuple[Any, ...], timestamps: Tensor | None = None) -> Edit:
-        edits = plan_members(self.operators, items, noise, timestamps)
-        return pick_rows(self.second(items, timestamps).long(), edits)
+        second = self.second(items, timestamps).long()
+        return plan_chosen(self.plans, second, items, noise, timestamps)
