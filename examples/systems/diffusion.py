@@ -97,7 +97,7 @@ class Diffusion(nn.Module):
             clean = clean.clamp(-LARGEST, LARGEST)
             if then is None:
                 return clean
-            noise = (x - self.kept[now].sqrt() * clean) / (1 - self.kept[now]).sqrt()  # the one of what was kept
+            noise = (x - self.kept[now].sqrt() * clean) / (1 - self.kept[now]).sqrt()  # that of what was kept
             x = self.kept[then].sqrt() * clean + (1 - self.kept[then]).sqrt() * noise
         raise AssertionError("there is a last step")
 
