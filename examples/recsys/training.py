@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
 import warnings
 from dataclasses import dataclass
@@ -99,6 +100,14 @@ class History(Callback):
         self.rows = [dict(row) for row in state["rows"]]
 
 
+class EndAtOnce(Callback):
+    """Lightning answers SIGTERM with a broadcast, which fails when another process has gone; checkpoints are always whole."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if ranks.world() > 1:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def fit(
     data: Dataset,
     settings: Settings,
@@ -134,7 +143,7 @@ def fit(
         **ranks.trainer_options(),
         precision=PRECISION[settings.precision],  # type: ignore[arg-type]
         max_epochs=settings.epochs,
-        callbacks=[stopping, history, *(callbacks or []), best, last],
+        callbacks=[EndAtOnce(), stopping, history, *(callbacks or []), best, last],
         plugins=[WholeFiles()],
         logger=loggers or False,
         log_every_n_steps=1,
