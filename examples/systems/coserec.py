@@ -27,10 +27,10 @@ class CoSeRec(Contrast):
 
     def __init__(self, data: Dataset, settings: Settings) -> None:
         counted = similar_items(data)
-        super().__init__(data, settings, self.build_policy(data, counted))
+        super().__init__(data, settings, self.build_policy(data, settings, counted))
         self.counted = counted
 
-    def build_policy(self, data: Dataset, similar: sa.ItemSimilarity) -> sa.Augmentation:
+    def build_policy(self, data: Dataset, settings: Settings, similar: sa.ItemSimilarity) -> sa.Augmentation:
         """The operators, by length."""
         substitute = sa.Substitute(SUBSTITUTED, SUBSTITUTED, similar)
         insert = sa.Insert(INSERTED, INSERTED, similar)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import seqaug as sa
 from recsys.datasets import Dataset, training_pairs, training_times
 from recsys.errors import UsageError
+from recsys.settings import Settings
 from systems.coserec import CoSeRec
 
 SHORT = 12  # rows of at most so many items
@@ -22,14 +23,14 @@ EVEN = 0.85  # share of the rows that is augmented
 class TiCoSeRec(CoSeRec):
     """CoSeRec with time-aware operators."""
 
-    def build_policy(self, data: Dataset, similar: sa.ItemSimilarity) -> sa.Augmentation:
-        times = training_times(data, max(map(len, data.rows)))
+    def build_policy(self, data: Dataset, settings: Settings, similar: sa.ItemSimilarity) -> sa.Augmentation:
+        times = training_times(data, settings.max_length, prefixes=settings.prefixes)
         if times is None:
             raise UsageError(
                 f"expected times of the items for ticoserec, got {data.name} without; give a table of interactions "
                 "(CSV, parquet) with a timestamp column"
             )
-        items, _ = training_pairs(data, times.shape[1])
+        items, _ = training_pairs(data, settings.max_length, prefixes=settings.prefixes)
         substitute = sa.TimeSubstitute(SUBSTITUTED, SUBSTITUTED, similar)
         insert = sa.TimeInsert(INSERTED, INSERTED, similar)
         mask = sa.TimeMask(MASKED, MASKED, mask_id=data.num_items + 1)
