@@ -13,8 +13,8 @@ from torch import Tensor
 from seqaug._checks import Side
 from seqaug.noise import noise_of_rows
 
-# What one more group costs, in slots: calls of kernels instead of work in them.
-_COST_OF_A_GROUP = 12_000
+# What one more group costs an operator, in slots: calls of kernels instead of work in them.
+COST_OF_A_GROUP = 12_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +50,13 @@ def candidate_widths(longest: int) -> list[int]:
     return sorted({w for power in powers for w in (power, power + power // 2) if w < longest} | {longest})
 
 
-def cheapest_widths(widths: Sequence[int], upto: Sequence[int]) -> list[int]:
+def cheapest_widths(widths: Sequence[int], upto: Sequence[int], cost_of_a_group: int) -> list[int]:
     """The widths for which calls and padded slots together cost least.
 
     Args:
         widths: ascending candidates.
         upto: number of rows that fit each of them.
+        cost_of_a_group: in slots.
 
     Returns:
         Some of the candidates, at least the last one where there are rows.
@@ -66,18 +67,19 @@ def cheapest_widths(widths: Sequence[int], upto: Sequence[int]) -> list[int]:
         totals = []
         for since in range(number + 1):
             rows = below[number + 1] - below[since]
-            totals.append(cost[since] + (rows * width + _COST_OF_A_GROUP if rows else 0))
+            totals.append(cost[since] + (rows * width + cost_of_a_group if rows else 0))
         best = min(range(number + 1), key=totals.__getitem__)
         cost.append(totals[best])
         chosen.append(chosen[best] + [width] * (below[number + 1] > below[best]))
     return chosen[-1]
 
 
-def group_rows(lengths: Tensor) -> tuple[Group, ...]:
+def group_rows(lengths: Tensor, cost_of_a_group: int = COST_OF_A_GROUP) -> tuple[Group, ...]:
     """Sort rows into groups of like length, each row into one.
 
     Args:
         lengths: (B,) int64 on the CPU, since the shapes of the groups depend on it.
+        cost_of_a_group: in slots; the dearer a slot, the more groups.
 
     Returns:
         At least one :class:`Group`, ascending in width.
@@ -85,7 +87,7 @@ def group_rows(lengths: Tensor) -> tuple[Group, ...]:
     longest = max(1, int(lengths.max())) if len(lengths) else 1
     widths = candidate_widths(longest)
     upto = lengths.bincount(minlength=longest + 1).cumsum(0)[widths].tolist()
-    bounds = cheapest_widths(widths, upto) or [longest]
+    bounds = cheapest_widths(widths, upto, cost_of_a_group) or [longest]
     if len(bounds) == 1:
         return (Group(torch.arange(len(lengths)), bounds[0]),)
     number = torch.bucketize(lengths, torch.tensor(bounds))

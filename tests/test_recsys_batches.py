@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import pytest
 import torch
 
 from recsys.batches import HeldBatches, TrainBatches
 from recsys.datasets import Dataset, held_out, training_pairs, training_times
 from recsys.next_item import expected_targets
-from recsys.settings import Settings
+from recsys.settings import BATCHES, Settings
 from recsys.shop import generate
 
 SHOP = generate(users=501, items=600, families=60)
@@ -30,17 +31,18 @@ def test_leave_one_out():
     ]  # beyond the length, too
 
 
-def test_every_row_once_with_its_targets():
+@pytest.mark.parametrize("order", BATCHES)
+def test_every_row_once_with_its_targets(order):
     items, target = training_pairs(SHOP, 50)
     found = [
         pair
-        for batch in TrainBatches(items, target, 64, seed=3)
+        for batch in TrainBatches(items, target, 64, seed=3, order=order)
         for pair in pairs_of(batch.items, batch.target)
     ]
     assert sorted(found) == sorted(pairs_of(items, target))
     assert all(
         torch.equal(items[batch.rows, -batch.items.shape[1] :], batch.items)
-        for batch in TrainBatches(items, target, 64, seed=3)
+        for batch in TrainBatches(items, target, 64, seed=3, order=order)
     )
 
 
@@ -63,18 +65,21 @@ def test_prefixes_and_whole_rows_have_the_same_targets():
     assert batch.target.shape == (64, 1) and torch.equal(after[batch.rows], batch.target)
 
 
-def test_batches_are_trimmed_and_of_like_length():
+def test_batches_are_trimmed_and_of_like_length_if_asked_for():
     items, target = training_pairs(SHOP, 50)
-    slots = sum(batch.items.numel() for batch in TrainBatches(items, target, 64, seed=0))
+    batches = {order: list(TrainBatches(items, target, 64, seed=0, order=order)) for order in BATCHES}
+    assert all((batch.items[:, 0] > 0).any() for order in BATCHES for batch in batches[order])
     real = int((items > 0).sum())
-    assert all((batch.items[:, 0] > 0).any() for batch in TrainBatches(items, target, 64, seed=0))
-    assert real / slots > 0.8
-    assert real / items.numel() < 0.2
+    share = {order: real / sum(batch.items.numel() for batch in batches[order]) for order in BATCHES}
+    assert share["length"] > 0.8 > share["random"] > real / items.numel()
+    lengths = [(batch.items > 0).sum(1) for batch in batches["random"]]
+    assert all(len(set(found.tolist())) > 4 for found in lengths)
 
 
-def test_the_seed_decides_the_order():
+@pytest.mark.parametrize("order", BATCHES)
+def test_the_seed_decides_the_order(order):
     items, target = training_pairs(SHOP, 50)
-    one, same, other = (list(TrainBatches(items, target, 64, seed)) for seed in (1, 1, 2))
+    one, same, other = (list(TrainBatches(items, target, 64, seed, order=order)) for seed in (1, 1, 2))
     assert all(torch.equal(a.items, b.items) for a, b in zip(one, same, strict=True))
     assert any(not torch.equal(a.items, b.items) for a, b in zip(one, other, strict=True))
 

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from recsys import encoders
 from recsys.average import Average
 from recsys.encoders import ENCODERS, Cosine, SASRec, item_table, item_vectors
 
@@ -44,6 +45,26 @@ def test_other_rows_do_not_matter(encoder):
     for row, length in enumerate(LENGTHS):
         alone = states(encoder, items[row : row + 1, 7 - length :])
         torch.testing.assert_close(together[row, 7 - length :], alone[0])
+
+
+@pytest.mark.parametrize("newest", [None, 1, 3])
+def test_rows_of_like_length_are_encoded_together(encoder, newest, monkeypatch):
+    """However many groups they make, and with rows that are empty among them: same states, zeros in the padding."""
+    items = torch.nn.functional.pad(batch(11), (0, 0, 1, 0))
+    vectors = encoder.item_embedding(items)
+    seen = []
+    plain = encoder.encoder if isinstance(encoder, Cosine) else encoder
+    encode = plain._encode
+    monkeypatch.setattr(plain, "_encode", lambda x, valid, n: seen.append(x.shape[:2]) or encode(x, valid, n))
+    found = []
+    for cost in (0, 10**9):
+        monkeypatch.setattr(encoders, "COST_OF_A_GROUP", cost)
+        found.append(encoder(vectors, items > 0, newest))
+    assert len(seen) > 2 and max(seen) != seen[0] and seen[-1] == (6, 7)
+    slots = slice(None) if newest is None else slice(-newest, None)
+    real = items[:, slots] > 0
+    torch.testing.assert_close(found[0][real], found[1][real])
+    assert found[0].shape == found[1].shape == (*items[:, slots].shape, 8)
 
 
 def test_no_slot_sees_a_later_one(encoder):

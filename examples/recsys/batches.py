@@ -1,4 +1,4 @@
-"""Batches of rows of like length, trimmed to their longest row, so that padding is not work.
+"""Batches of rows in random order, trimmed to their longest row.
 
 Several processes share each batch by its rows: every one works on the same batches as one process would, so that the
 number of processes changes nothing but who computes what.
@@ -30,7 +30,7 @@ class Whole(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Training rows of like length, trimmed to the longest."""
+    """Training rows, trimmed to the longest."""
 
     rows: Tensor  # (rows,) which of the training rows these are
     items: Tensor  # (rows, slots) left-padded ids
@@ -70,9 +70,9 @@ class Batch(NamedTuple):
 class TrainBatches:
     """One epoch of batches, the same for the same ``seed``.
 
-    Rows are shuffled, sorted by length and cut into batches, and the batches are shuffled. Of several processes each
-    takes every ``world``-th row of every batch. One that comes away empty-handed takes a row without targets along,
-    since all of them have to take part in every step.
+    Rows are shuffled and cut into batches; ordered by ``"length"`` they are sorted in between and the batches shuffled. Of
+    several processes each takes every ``world``-th row of every batch. One that comes away empty-handed takes a row
+    without targets along, since all of them have to take part in every step.
     """
 
     items: Tensor  # (rows, length), left-padded
@@ -82,6 +82,7 @@ class TrainBatches:
     rank: int = 0
     world: int = 1
     times: Tensor | None = None  # (rows, length)
+    order: str = "random"
 
     def __len__(self) -> int:
         return -(-len(self.items) // self.batch_size)
@@ -89,11 +90,14 @@ class TrainBatches:
     def __iter__(self) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(self.seed)
         lengths = (self.items > 0).sum(1)
-        order = torch.randperm(len(self.items), generator=generator)
-        order = order[torch.argsort(lengths[order], stable=True)]
-        batches = order.split(self.batch_size)
-        for number in torch.randperm(len(batches), generator=generator).tolist():
-            rows = batches[number]
+        shuffled = torch.randperm(len(self.items), generator=generator)
+        batches = shuffled.split(self.batch_size)
+        if self.order == "length":
+            by_length = shuffled[torch.argsort(lengths[shuffled], stable=True)].split(self.batch_size)
+            batches = [
+                by_length[number] for number in torch.randperm(len(by_length), generator=generator).tolist()
+            ]
+        for rows in batches:
             longest = int(lengths[rows].max())
             times = None if self.times is None else self.times[rows, -longest:]
             batch = Batch(rows, self.items[rows, -longest:], self.target[rows, -longest:], times)

@@ -101,6 +101,10 @@ def parser() -> Parser:
         help=f"decay of the running average of weights that is tested, 0: none (default {defaults.average:g}; likewise)",
     )
     loop.add_argument("--batch-size", type=int, help=f"rows per step (default {defaults.batch_size})")
+    loop.add_argument(
+        "--batches",
+        help="rows that come together: random, or of like length (length), which is less work and learns less",
+    )
     loop.add_argument("--lr", type=float, help=f"of Adam (default {defaults.lr:g})")
     loop.add_argument("--seed", type=int, help=f"default {defaults.seed}")
     loop.add_argument("--seeds", type=int, help="how many, from --seed on: means and deviations (default 1)")

@@ -8,6 +8,7 @@ slots only; the work for the others is left out where it can be.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
@@ -15,6 +16,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
+
+from seqaug.groups import group_rows
+
+# What encoding one more group of rows costs, in slots.
+COST_OF_A_GROUP = 400
 
 
 def item_table(num_items: int, dim: int) -> nn.Embedding:
@@ -87,6 +93,9 @@ class SASRec(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, vectors: Tensor, valid: Tensor, newest: int | None = None) -> Tensor:
+        return by_width(self._encode, vectors, valid, newest)
+
+    def _encode(self, vectors: Tensor, valid: Tensor, newest: int | None) -> Tensor:
         slots = vectors.shape[1]
         x = self.dropout(self.norm(vectors + self.positions.weight[self.length - slots :]))
         bias = attention_bias(valid, x.dtype)
@@ -94,6 +103,39 @@ class SASRec(nn.Module):
         for block in first:
             x = block(x, bias)
         return last(x, bias, None if newest is None or newest >= slots else newest)
+
+
+def by_width(
+    encode: Callable[[Tensor, Tensor, int | None], Tensor],
+    vectors: Tensor,
+    valid: Tensor,
+    newest: int | None,
+) -> Tensor:
+    """Encode rows of like length together, so that padding is hardly any work; states of padding are zero.
+
+    Args:
+        encode: (rows, slots, features), (rows, slots), newest -> states.
+        vectors: (rows, slots, features).
+        valid: (rows, slots) bool, False in the padding on the left.
+        newest: how many of the last slots are asked for; None is all.
+    """
+    slots = vectors.shape[1]
+    asked = slots if newest is None else min(newest, slots)
+    widths = (slots - valid.int().argmax(1)) * valid.any(1)
+    groups = group_rows(widths.cpu(), COST_OF_A_GROUP)
+    if len(groups) == 1:  # in order as they are
+        return _widened(encode(vectors[:, -groups[0].width :], valid[:, -groups[0].width :], newest), asked)
+    order = torch.cat([group.rows for group in groups]).to(vectors.device)
+    sizes = [len(group.rows) for group in groups]
+    parts = [
+        _widened(encode(x[:, -group.width :], real[:, -group.width :], newest), asked)
+        for group, x, real in zip(groups, vectors[order].split(sizes), valid[order].split(sizes), strict=True)
+    ]
+    return torch.cat(parts)[order.argsort()]
+
+
+def _widened(states: Tensor, slots: int) -> Tensor:
+    return F.pad(states, (0, 0, slots - states.shape[1], 0))
 
 
 def attention_bias(valid: Tensor, dtype: torch.dtype) -> Tensor:
@@ -125,6 +167,9 @@ class GRU4Rec(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, vectors: Tensor, valid: Tensor, newest: int | None = None) -> Tensor:
+        return by_width(self._encode, vectors, valid, newest)
+
+    def _encode(self, vectors: Tensor, valid: Tensor, newest: int | None) -> Tensor:
         # Left-padded rows are turned to start in slot 0: what follows a row's end cannot reach back into it.
         slots = torch.arange(valid.shape[1], device=valid.device)
         pads = valid.shape[1] - valid.sum(1, keepdim=True)  # (rows, 1)

@@ -103,8 +103,8 @@ class NextItem(nn.Module):
 
 
 def build_loss(data: Dataset, settings: Settings) -> Loss:
-    """The loss by name. ``expected`` divides by the expected number of targets, since batches are grouped by length:
-    a mean over each batch's own targets would let those of short rows count more.
+    """The loss by name. ``expected`` divides by the expected number of targets: a mean over each batch's own would let the
+    targets of batches with few of them count more, and those of short rows where batches are of like length.
     """
     catalog = slice(1, data.num_items + 1)
     options: dict[str, Any] = {"reduction": "row" if settings.reduction == "row" else "token"}

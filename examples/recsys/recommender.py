@@ -42,6 +42,7 @@ class Data(L.LightningDataModule):
             ranks.rank(),
             ranks.world(),
             times=self.times,
+            order=self.settings.batches,
         )
 
     def val_dataloader(self) -> HeldBatches:

@@ -25,6 +25,7 @@ REDUCTIONS = ("expected", "token", "row")
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
 STRATEGIES = ("ddp",)
 PRECISIONS = ("32", "64", "bf16", "16")
+BATCHES = ("random", "length")
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ class Settings:
     epochs: int = 200
     patience: int = 10
     batch_size: int = 256
+    batches: str = (
+        "random"  # which rows come together: any, or those of like length, which is less work and learns less
+    )
     lr: float = 1e-3
     seed: int = 0
     device: str = "auto"
@@ -98,7 +102,7 @@ class Settings:
         pairs: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
-        settings = cls(**({"prefixes": False} | PRODUCTS | pairs))
+        settings = cls(**({"prefixes": False, "batches": "length"} | PRODUCTS | pairs))
         for field in dataclasses.fields(cls):
             value = getattr(settings, field.name)
             if not _alike(value, field.default):
@@ -236,6 +240,7 @@ def check(settings: Settings) -> Settings:
     choose("--weighting", settings.weighting, WEIGHTINGS)
     choose("--reduction", settings.reduction, REDUCTIONS)
     choose("--precision", settings.precision, PRECISIONS)
+    choose("--batches", settings.batches, BATCHES)
     choose("--device", settings.device, DEVICES)
     choose("--strategy", settings.strategy, STRATEGIES)
     here = {
