@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from recsys.batches import HeldBatches, TrainBatches
-from recsys.datasets import Dataset, held_out, training_pairs, training_times
-from recsys.next_item import expected_targets
+from recsys.datasets import Dataset, held_out, later_items, training_pairs, training_times
+from recsys.next_item import NextItem, expected_targets
 from recsys.settings import BATCHES, Settings
 from recsys.shop import generate
 
@@ -96,3 +96,22 @@ def test_expected_targets():
     real = sum(min(len(row) - 3, 5) for row in SHOP.rows)
     assert expected_targets(SHOP, settings) == real / 8
     assert expected_targets(SHOP, Settings(batch_size=64, loss="ce")) == 501 / 8
+
+
+@pytest.mark.parametrize("prefixes", [False, True])
+def test_a_leak_spares_the_items_held_out(prefixes):
+    """Of three items that no row has in training, two are the row's own later ones: only the third is left to draw."""
+    data = Dataset("tiny", [[1, 2, 3, 4, 5], [2, 1, 3, 6, 4]], 6, ["a", "b"], list("uvwxyz"))
+    items, target = training_pairs(data, 50, prefixes=prefixes)
+    later = later_items(data, prefixes=prefixes)
+    assert later.tolist() == [[4, 5], [4, 5], [6, 4], [6, 4]] if prefixes else [[4, 5], [6, 4]]
+    for leak, drawn in ((False, [{4, 5, 6}, {4, 5, 6}]), (True, [{6}, {5}])):
+        objective = NextItem(data, Settings(loss="bce", leak=leak, prefixes=prefixes))
+        found = [set[int](), set[int]()]
+        for seed in range(30):
+            for batch in TrainBatches(items, target, 3, seed):
+                negatives, _ = objective.sampled(batch, None)["negatives"]
+                for row, ids, at in zip(batch.rows.tolist(), negatives, batch.target, strict=True):
+                    found[row // 2 if prefixes else row].update(ids[at > 0].flatten().tolist())
+        assert [ids - {1, 2, 3} for ids in found] == drawn
+        assert prefixes or not any(ids & {1, 2, 3} for ids in found)

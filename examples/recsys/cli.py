@@ -50,6 +50,11 @@ def parser() -> Parser:
     step.add_argument(
         "--negatives", type=int, help="sampled negatives per target (default: as usual for the loss)"
     )
+    step.add_argument(
+        "--leak",
+        action=argparse.BooleanOptionalAction,
+        help="never sample an item that the user has later, as much published code does (default --no-leak)",
+    )
     step.add_argument("--reduction", help="divide by the expected number of targets (expected), token or row")
     step.add_argument("--operators", type=_words, help="with commas: crop,mask,reorder,substitute")
     step.add_argument(

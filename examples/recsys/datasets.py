@@ -132,6 +132,16 @@ def training_pairs(data: Dataset, length: int, *, prefixes: bool = False) -> tup
     return items, target
 
 
+def later_items(data: Dataset, *, prefixes: bool = False) -> Tensor:
+    """(rows, held out) the items of each row of :func:`training_pairs` that are held out."""
+    rows = [
+        row[-data.held :]
+        for row, count in zip(data.rows, targets_of(data), strict=True)
+        for _ in range(count if prefixes else min(count, 1))
+    ]
+    return torch.tensor(rows, dtype=torch.int64)
+
+
 def training_times(data: Dataset, length: int, *, prefixes: bool = False) -> Tensor | None:
     """When each input of :func:`training_pairs` came (rows, length) float64, 0 in padding; None if nobody knows."""
     if data.times is None:

@@ -155,9 +155,11 @@ def _check_used(options: dict[str, Any], systems: dict[str, Settings]) -> None:
     idle = [name for name in CONTRAST if name in options]
     if idle and not any(family(name) in CONTRASTIVE for name in systems):
         raise UsageError(f"expected a contrastive system with --{idle[0]}, got {names}; use --system cl4srec")
-    if options.get("negatives") and not any(settings.loss in NEGATIVES for settings in systems.values()):
+    sampling = any(settings.loss in NEGATIVES for settings in systems.values())
+    idle = [name for name in ("negatives", "leak") if options.get(name)]
+    if idle and not sampling:
         raise UsageError(
-            f"expected --negatives with a loss that samples ({', '.join(NEGATIVES)}), got {names}"
+            f"expected --{idle[0]} with a loss that samples ({', '.join(NEGATIVES)}), got {names}"
         )
 
 

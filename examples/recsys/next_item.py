@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import seqaug as sa
 from recsys.batches import Batch
-from recsys.datasets import Dataset, training_targets
+from recsys.datasets import Dataset, later_items, training_targets
 from recsys.encoders import Encoder
 from recsys.settings import NEGATIVES, Settings
 
@@ -44,6 +44,7 @@ class NextItem(nn.Module):
         super().__init__()
         self.loss = build_loss(data, settings)
         usual, per = NEGATIVES.get(settings.loss, (1, "position"))
+        self.later = later_items(data, prefixes=settings.prefixes) if settings.leak else None
         self.negatives = sa.UniformNegatives(data.num_items, k=settings.negatives or usual, per=per)
 
     @classmethod
@@ -95,10 +96,13 @@ class NextItem(nn.Module):
         return self.loss(hidden, table, batch.target, **self.sampled(batch, generator))
 
     def sampled(self, batch: Batch, generator: torch.Generator | None) -> dict[str, Any]:
-        """Negatives as an argument of the loss, if it takes them: items that the row has not."""
+        """Negatives as an argument of the loss, if it takes them: items that the row has not (and the user never, with a leak)."""
         if not self.loss.needs_negatives:
             return {}
-        drawn = self.negatives.sample(batch.target, history=batch.items, generator=batch.own_draws(generator))
+        history = batch.items
+        if self.later is not None:
+            history = torch.cat([history, self.later[batch.rows].to(history.device)], 1)
+        drawn = self.negatives.sample(batch.target, history=history, generator=batch.own_draws(generator))
         return {"negatives": drawn}
 
 

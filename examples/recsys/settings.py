@@ -37,6 +37,7 @@ class Settings:
     # what a step scores
     loss: str = "ice"
     negatives: int = 0  # per target, for the losses that sample them; 0 = as many as is usual for the loss
+    leak: bool = False  # spare a user's held-out items as negatives, as much published code does
     reduction: str = (
         "expected"  # divide by the expected number of targets per batch, their number, or row by row
     )
@@ -102,7 +103,7 @@ class Settings:
         pairs: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
-        settings = cls(**({"prefixes": False, "batches": "length"} | PRODUCTS | pairs))
+        settings = cls(**(BEFORE | PRODUCTS | pairs))
         for field in dataclasses.fields(cls):
             value = getattr(settings, field.name)
             if not _alike(value, field.default):
@@ -120,6 +121,8 @@ def _alike(value: Any, usual: Any) -> bool:
 PLAIN: dict[str, Any] = {"views": 0, "mixes": (0, 0)}
 # What the published systems score with, and every system with a loss that asks of each item by itself, which cosines make worse.
 PRODUCTS: dict[str, Any] = {"cosine": 0.0, "average": 0.0}
+# How things were before there was a setting for them.
+BEFORE: dict[str, Any] = {"prefixes": False, "batches": "length", "leak": False}
 BINARY = ("bce", "focal", "bpr", "gbce")
 SYSTEMS: dict[str, dict[str, Any]] = {
     "rmhsaocl": {},
