@@ -42,13 +42,14 @@ def known_rate(monkeypatch):
 # ---- batches
 
 
-@pytest.mark.parametrize("world", [2, 3, 9])
-def test_every_row_once_in_the_batches_of_one_process(world):
+@pytest.mark.parametrize(("world", "order"), [(2, "random"), (3, "random"), (9, "random"), (3, "length")])
+def test_every_row_once_in_the_batches_of_one_process(world, order):
     items, target = training_pairs(SHOP, 12)
     times = training_times(SHOP, 12)
-    alone = list(TrainBatches(items, target, 8, 0, times=times))
-    assert len(alone[-1].rows) == 8 and sorted(len(batch.rows) for batch in alone)[0] == 45 % 8
-    shares = [list(TrainBatches(items, target, 8, 0, rank, world, times)) for rank in range(world)]
+    alone = list(TrainBatches(items, target, 8, 0, times=times, order=order))
+    assert sorted(len(batch.rows) for batch in alone) == [45 % 8, *[8] * 5]
+    assert len(alone[-1].rows) == (8 if order == "length" else 45 % 8)
+    shares = [list(TrainBatches(items, target, 8, 0, rank, world, times, order)) for rank in range(world)]
     for number, whole in enumerate(alone):
         found = [batches[number] for batches in shares]
         assert all(torch.equal(part.all_items, whole.items) for part in found)
