@@ -1,4 +1,4 @@
-"""Batches of rows in random order, trimmed to their longest row.
+"""Batches of rows of like length, so that padding is not work, or of any, trimmed to their longest row.
 
 Several processes share each batch by its rows: every one works on the same batches as one process would, so that the
 number of processes changes nothing but who computes what.
@@ -82,7 +82,7 @@ class TrainBatches:
     rank: int = 0
     world: int = 1
     times: Tensor | None = None  # (rows, length)
-    order: str = "random"
+    order: str = "length"
 
     def __len__(self) -> int:
         return -(-len(self.items) // self.batch_size)

@@ -108,7 +108,7 @@ def parser() -> Parser:
     loop.add_argument("--batch-size", type=int, help=f"rows per step (default {defaults.batch_size})")
     loop.add_argument(
         "--batches",
-        help="rows that come together: random, or of like length (length), which is less work and learns less",
+        help="rows that come together: of like length (length, the default, is less work) or any (random)",
     )
     loop.add_argument("--lr", type=float, help=f"of Adam (default {defaults.lr:g})")
     loop.add_argument("--seed", type=int, help=f"default {defaults.seed}")
