@@ -35,11 +35,13 @@ NOT_RECIPE = ("seed", "threads", "device", "devices", "epochs", "patience")
 
 
 def read_runs(folder: Path = DOCS / "results") -> list[dict[str, Any]]:
-    """The runs committed in ``folder``; files of another kind are passed over, incomplete runs refused."""
+    """The runs committed in ``folder``; files of another kind and runs with a leak are passed over, incomplete ones refused."""
     runs = []
     for path in sorted(folder.rglob("*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(run, dict) or "system" not in run or "test" not in run:
+            continue
+        if run.get("settings", {}).get("leak"):  # a comparison with published code, in docs/tables.md alone
             continue
         missing = [key for key in KEYS if key not in run] + [
             name for name in FIGURES if name not in run["test"]
