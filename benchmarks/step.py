@@ -104,8 +104,12 @@ def main() -> None:
     torch.manual_seed(0)
     data = load(args.data, quiet=True)
     found = []
-    for name, paper in (("recipe", False), ("paper", True)):
-        settings = resolve("rmhsaocl", {}, paper, data_name(args.data))
+    for name, paper, batches in (
+        ("recipe", False, "length"),
+        ("paper", True, "length"),
+        ("paper, batches of random rows", True, "random"),
+    ):
+        settings = resolve("rmhsaocl", {"batches": batches}, paper, data_name(args.data))
         row = {"settings": name} | measure(data, settings, args.batches, args.repeats)
         found.append(row)
         print(
