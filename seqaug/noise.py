@@ -18,6 +18,8 @@ _BITS = 31  # the low ones of a key, that choose a neighbour; its 30 highest dec
 _LEAST = (
     1 << 23
 )  # from here on the bits of an int32, read as a float32, are an ordinary number in the same order
+_NARROW = 1 << 10  # slots up to which a key of 30 bits has room for 20 random ones
+_NOT_SLOT = ((1 << 20) - 1) << 10
 _BEHIND = (1 << 30) + (1 << 24)  # above every key that orders slots
 _COMPARED = 256  # slots up to which compiled code finds ranks by comparing all pairs, rather than by sorting
 _STEP = 0x9E3779B97F4A7C15 - 2**64  # odd, so that the multiples of it visit every 64-bit number
@@ -50,7 +52,6 @@ class Noise:
         self._scrambled: Tensor | None = None
         self._order_keys: Tensor | None = None
         self._order: Tensor | None = None
-        self._slot_bits = 10 if distance.shape[0] <= 1024 else 20
         self.shared: dict[object, Any] | None = None
         """What members of a policy have made of this noise that others of them need as well, while they are planned."""
 
@@ -68,12 +69,18 @@ class Noise:
 
     @property
     def order_keys(self) -> Tensor:
-        """(B, L) int32, distinct within a row; the smallest comes first. As float32 numbers of these bits they have the same order."""
+        """(B, L) int32, distinct within a row; the smallest comes first. As float32 numbers of these bits they have the same order.
+
+        Rows of more than 1,024 slots have int64 ones, of the same order among the slots that narrower rows have.
+        """
         if self._order_keys is None:
-            low = self._slot_bits
             # The lowest bits are the slot's own, so that no two slots of a row are equal: 20 random ones stand above them.
-            random = (self._half_mixed() >> 33).to(torch.int32).bitwise_and_(((1 << (30 - low)) - 1) << low)
-            self._order_keys = random.add_((self.distance + _LEAST).to(torch.int32))
+            if self.distance.shape[0] <= _NARROW:
+                random = (self._half_mixed() >> 33).to(torch.int32).bitwise_and_(_NOT_SLOT)
+                self._order_keys = random.add_((self.distance + _LEAST).to(torch.int32))
+            else:
+                random = (self._half_mixed() >> 33).bitwise_and_(_NOT_SLOT).mul_(1 << 20)
+                self._order_keys = random.add_(self.distance + _LEAST)
         return self._order_keys
 
     @property
@@ -131,9 +138,11 @@ class Noise:
             moved = place(slot.expand(inside.shape), begin[:, None] + count_smaller(keys).long(), inside)
             return torch.where(inside, moved, slot)
         # What stands before the window sorts before it, and what stands behind it behind.
-        number = slot.to(torch.int32)
-        beyond = (number >= begin.to(torch.int32)[:, None]).to(torch.int32).mul_(_BEHIND).add_(number)
-        return torch.where(inside, self.order_keys, beyond).argsort(1)
+        keys = self.order_keys
+        number = slot.to(keys.dtype)
+        behind = _BEHIND if keys.dtype == torch.int32 else _BEHIND << 20
+        beyond = (number >= begin.to(keys.dtype)[:, None]).to(keys.dtype).mul_(behind).add_(number)
+        return torch.where(inside, keys, beyond).argsort(1)
 
     @property
     def _by_pairs(self) -> bool:
@@ -143,7 +152,6 @@ class Noise:
         """The same noise with the slots ordered by ``priority``, smallest first, and as drawn among equal ones."""
         noise = Noise(self.rate, self.start, self.seeds, self.distance, priority)
         noise._scrambled, noise._order_keys = self._scrambled, self._order_keys
-        noise._slot_bits = self._slot_bits
         return noise
 
     @property
@@ -154,11 +162,7 @@ class Noise:
 
     def of_rows(self, rows: Tensor | slice, slots: slice) -> Noise:
         """The noise of some rows in a narrower batch, in the order of the keys; see :func:`noise_of_rows`."""
-        noise = Noise(self.rate[rows], self.start[rows], self.seeds[rows], self.distance[slots])
-        noise._slot_bits = (
-            self._slot_bits
-        )  # of the whole batch, or a narrow one would order its slots by other bits
-        return noise
+        return Noise(self.rate[rows], self.start[rows], self.seeds[rows], self.distance[slots])
 
     def pick(self, counts: Tensor | int) -> Tensor:
         """One of ``counts`` alternatives per slot, uniformly.

@@ -178,6 +178,12 @@ class PackedEdit:
                 f"got {tuple(values.shape)} in {rows - 1}: "
                 "apply an edit only to what is aligned with the rows it was sampled on"
             )
+        offsets = x.offsets if isinstance(x, Packed) else x.offsets() if is_nested(x) else self.before
+        if offsets is not self.before and not torch.equal(offsets.to(self.before.device), self.before):
+            raise ValueError(
+                "the edit was sampled on rows of other lengths, got as many values in rows that begin elsewhere: "
+                "apply an edit only to what is aligned with the rows it was sampled on"
+            )
         return values
 
     def _as(self, x: Packed | Tensor, values: Tensor) -> Any:
@@ -225,7 +231,15 @@ def plan_packed(
 
     Returns:
         A :class:`PackedEdit`.
+
+    Raises:
+        ValueError: a row holds the pad id.
     """
+    if bool((items.values == pad_id).any()):
+        raise ValueError(
+            f"packed rows must not hold the pad id, got pad_id={pad_id} among their values: take padding out with "
+            "seqaug.pack, renumber the item, or give the operator another pad_id"
+        )
     widths = tuple(min(items.length, longest(group.width, items.length)) for group in items.groups)
     layout, cells = items.laid_out(widths, side)
     ids = layout.fill(items.values, cells, pad_id)

@@ -155,6 +155,11 @@ class ItemSimilarity:
         check_count("pairs_at_once", pairs_at_once, 1)
         neighbours = torch.zeros(num_items + 2, k, dtype=torch.int64)
         scores = torch.full((num_items + 2, k), -torch.inf, dtype=torch.float32)
+        if (batches() is (again := batches())) and iter(again) is again:
+            raise ValueError(
+                f"batches must give new batches at each call, got the same {type(again).__name__} twice, which is read "
+                "only once: make it inside the callable"
+            )
         per_item, pairs = count_items(batches, num_items)
         for first, last in item_blocks(pairs, pairs_at_once):
             left, right, total = block_pairs(
@@ -177,7 +182,7 @@ class ItemSimilarity:
 
         Raises:
             TypeError: ``table`` is not a tensor of a floating dtype.
-            ValueError: ``table`` has not two axes, or fewer than k + 1 items.
+            ValueError: ``table`` has not two axes, fewer than k + 1 items, or vectors that are not finite.
 
         Example:
             >>> import torch, seqaug as sa
@@ -200,6 +205,13 @@ class ItemSimilarity:
             )
         table = table.detach()
         catalog = table[1:-1]
+        finite = catalog.isfinite().all(1)
+        if not finite.all():
+            first = 1 + int((~finite).nonzero()[0])
+            raise ValueError(
+                f"table must be finite, got {int((~finite).sum())} items that are not, the first of them item {first}: "
+                "has training diverged?"
+            )
         items = len(catalog)
         neighbours = torch.zeros(len(table), k, dtype=torch.int64, device=table.device)
         scores = torch.full((len(table), k), -torch.inf, dtype=torch.float32, device=table.device)

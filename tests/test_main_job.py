@@ -214,6 +214,41 @@ def test_more_epochs_for_a_finished_run(data, tmp_path):
     assert one["epochs"] == 3 and one["test"] == other["test"] and one["settings"] == other["settings"]
 
 
+def test_more_patience_for_a_finished_run(data, tmp_path):
+    options = ["--data", data, "--system", "sasrec-ice", "--lr", 0.03, "--average", 0, *SMALL]
+    assert job(*options, "--patience", 1, "--out", tmp_path / "a") == 0
+    before = result(tmp_path / "a" / "sasrec-ice")["epochs"]
+    assert job("--out", tmp_path / "a", "--resume", "--patience", 4) == 0
+    assert job(*options, "--patience", 4, "--out", tmp_path / "b") == 0
+    one, other = result(tmp_path / "a" / "sasrec-ice"), result(tmp_path / "b" / "sasrec-ice")
+    assert one["epochs"] == other["epochs"] > before + 1 and one["best_epoch"] == other["best_epoch"]
+    assert one["test"] == other["test"]
+
+
+def test_a_moved_folder_remembers_its_best_epoch(data, tmp_path):
+    options = [
+        "--data",
+        data,
+        "--system",
+        "sasrec-ice",
+        "--lr",
+        0.06,
+        "--average",
+        0,
+        "--patience",
+        9,
+        *SMALL,
+    ]
+    assert job(*options, "--epochs", 6, "--out", tmp_path / "whole") == 0
+    wanted = result(tmp_path / "whole" / "sasrec-ice")
+    assert job(*options, "--epochs", wanted["best_epoch"], "--out", tmp_path / "a") == 0
+    (tmp_path / "a").rename(tmp_path / "moved")
+    assert job("--resume", tmp_path / "moved", "--epochs", 6) == 0
+    found = result(tmp_path / "moved" / "sasrec-ice")
+    assert wanted["best_epoch"] < 6 == found["epochs"] and found["best_epoch"] == wanted["best_epoch"]
+    assert found["test"] == wanted["test"]
+
+
 def test_seeds_differ_and_repeat(data, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):  # one process: nothing of a run reaches the next
         assert (
@@ -372,6 +407,12 @@ def test_bad_options_are_one_line_and_leave_nothing(options, said, tmp_path, cap
     stdout, stderr = capsys.readouterr()
     assert stdout == "" and stderr.startswith("error: ") and stderr.count("\n") == 1 and said in stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_system_that_needs_times_says_so_at_once(data, tmp_path, capsys):
+    assert job("--data", data, "--system", "ticoserec", "--out", tmp_path / "run") == 2
+    assert "expected times of the items for ticoserec, got small without" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

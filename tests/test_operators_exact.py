@@ -369,3 +369,29 @@ def test_a_pad_id_that_the_items_cannot_hold() -> None:
         sa.Crop(0.2, 0.7, pad_id=2**40)(torch.tensor([[1, 2]], dtype=torch.int32))
     with pytest.raises(ValueError, match=f"pad_id={2**70}$"):
         sa.Crop(0.2, 0.7, pad_id=2**70)
+
+
+def test_long_rows_choose_every_slot_as_often() -> None:
+    """Above 1,024 slots, too, and a slot's draw does not depend on how wide the batch is padded."""
+    items = torch.arange(1, 2001).expand(500, 2000)
+    mask, generator = sa.Mask(0.0, 0.0, mask_id=3000), torch.Generator().manual_seed(0)
+    tenths = torch.zeros(10)
+    for _ in range(8):
+        where = (mask.sample(items, generator=generator)(items) == 3000).int().argmax(1)
+        tenths += torch.bincount(where // 200, minlength=10)
+    assert ((tenths / 4000 - 0.1).abs() < 0.02).all()  # four standard errors
+    row = torch.arange(1, 801).expand(16, 800)
+    for operator in (sa.Mask(0.3, 0.3, mask_id=3000), sa.Delete(0.3, 0.3), sa.Reorder(0.5, 0.5)):
+        drawn = []
+        for pads in (200, 400):
+            wide = torch.nn.functional.pad(row, (pads, 0))
+            drawn.append(operator.sample(wide, generator=torch.Generator().manual_seed(1))(wide)[:, -800:])
+        assert torch.equal(*drawn)
+
+
+def test_one_long_gap_hides_no_difference_between_windows() -> None:
+    month = 30 * 86400
+    times = torch.tensor([[0, *(month + t for t in (0, 60, 3660, 3700, 3760, 3820, 3880, 3940))]])
+    items, crop = torch.arange(1, 10)[None], sa.TimeCrop(0.45, 0.45)
+    kept = {tuple(crop(items, timestamps=times)[0, -4:].tolist()) for _ in range(100)}
+    assert kept == {(5, 6, 7, 8), (6, 7, 8, 9)}

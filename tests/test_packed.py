@@ -273,3 +273,16 @@ def test_packed_wants_offsets_with_one_axis(offsets: torch.Tensor) -> None:
 def test_pack_wants_offsets_that_fit(offsets: list[int]) -> None:
     with pytest.raises(ValueError, match="offsets must ascend from 0 to the number of values"):
         sa.pack(torch.arange(1, 5), offsets=torch.tensor(offsets, dtype=torch.int64))
+
+
+def test_rows_that_hold_the_pad_id_are_refused() -> None:
+    for operator in (sa.Crop(1.0, 1.0), sa.Mask(0.3, 0.3, mask_id=99)):
+        with pytest.raises(ValueError, match="packed rows must not hold the pad id, got pad_id=0"):
+            operator(sa.pack([[1, 0, 3], [4, 5]]))
+
+
+def test_as_many_values_in_other_rows_are_refused() -> None:
+    edit = sa.Reorder(1.0, 1.0).sample(sa.pack([[1, 2, 3], [4]]))
+    with pytest.raises(ValueError, match="sampled on rows of other lengths"):
+        edit(sa.pack([[1], [2, 3, 4]]))
+    assert sorted(edit(sa.pack([[5, 6, 7], [8]])).values.tolist()) == [5, 6, 7, 8]

@@ -329,3 +329,16 @@ def test_a_catalog_has_items(count: int) -> None:
 def test_embeddings_are_compared_by_their_tensor() -> None:
     with pytest.raises(TypeError, match="got Embedding: pass embedding.weight"):
         sa.ItemSimilarity.from_embeddings(torch.nn.Embedding(5, 3), k=2)  # type: ignore[arg-type]
+
+
+def test_vectors_that_are_no_numbers_are_refused() -> None:
+    table = torch.randn(6, 3)
+    table[3, 1] = torch.nan
+    with pytest.raises(ValueError, match="got 1 items that are not, the first of them item 3"):
+        sa.ItemSimilarity.from_embeddings(table, k=1)
+
+
+def test_batches_that_are_read_only_once_are_refused() -> None:
+    batches = iter([sa.pad_sequences([[1, 2], [1, 2]])])
+    with pytest.raises(ValueError, match="must give new batches at each call, got the same list_iterator"):
+        sa.ItemSimilarity.from_batches(lambda: batches, 2, k=1)

@@ -6,13 +6,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import seqaug as sa
+from recsys.batches import Batch
 from recsys.datasets import Dataset, held_out, training_pairs
 from recsys.encoders import SASRec
-from recsys.next_item import NextItem, expected_targets
+from recsys.next_item import NextItem, expected_targets, similar_items
 from recsys.recommender import Data
 from recsys.settings import Settings
 from recsys.shop import generate
+from systems import contrast
 from systems.asrep import SHORT, earlier_items, reversed_rows
+from systems.coserec import CoSeRec
 from systems.diffuasr import GUIDE, MADE, around, nearest_items, train_diffusion, unit_variance
 from systems.diffusion import STEPS, Diffusion
 from systems.duorec import SameTarget
@@ -221,3 +225,20 @@ def test_same_target_partners_are_each_as_likely():
     row, slot = same.partner(torch.ones(3000, dtype=torch.int64), torch.ones(3000, dtype=torch.int64), luck)
     assert set(zip(row.tolist(), slot.tolist(), strict=True)) == {(0, 0), (2, 0), (3, 1)}
     assert torch.bincount(row).tolist()[0] == pytest.approx(1000, abs=100)
+
+
+def test_views_have_room_for_items_that_are_put_in(monkeypatch):
+    """Batches are trimmed to their longest row: there every inserted item would push out the oldest."""
+    settings = Settings(system="coserec", loss="bce", max_length=12, dim=16, cosine=0.0)
+    objective = CoSeRec(SHOP, settings)
+    encoder = SASRec(SHOP.num_items, 16, 1, 1, 12)
+    items = torch.tensor([[3, 7], [5, 9], [11, 2]])
+    read = []
+    monkeypatch.setattr(contrast, "last_states", lambda encoder, ids: read.append(ids) or torch.randn(6, 16))
+    objective.policy = sa.Insert(0.9, 0.9, similar_items(SHOP))
+    objective(encoder, Batch(torch.arange(3), items, items.flip(1)))
+    assert ((read[0] > 0).sum(1) == 3).all()
+    kept = [
+        set(before) <= set(after) for before, after in zip(items.tolist() * 2, read[0].tolist(), strict=True)
+    ]
+    assert all(kept)

@@ -53,7 +53,7 @@ def parser() -> Parser:
     step.add_argument(
         "--leak",
         action=argparse.BooleanOptionalAction,
-        help="never sample an item that the user has later, as much published code does (default --no-leak)",
+        help="never sample an item that is held out of the user, as much published code does (default --no-leak)",
     )
     step.add_argument("--reduction", help="divide by the expected number of targets (expected), token or row")
     step.add_argument("--operators", type=_words, help="with commas: crop,mask,reorder,substitute")

@@ -111,7 +111,7 @@ def by_width(
     valid: Tensor,
     newest: int | None,
 ) -> Tensor:
-    """Encode rows of like length together, so that padding is hardly any work; states of padding are zero.
+    """Encode rows of like length together, so that padding is hardly any work; states of padding are anything.
 
     Args:
         encode: (rows, slots, features), (rows, slots), newest -> states.

@@ -122,6 +122,11 @@ def _new(given: dict[str, Any], out: str | None, quiet: bool) -> Job:
     if out:
         _check_new(Path(out))
     dataset = load(source, quiet)
+    if dataset.times is None and any(family(name) == "ticoserec" for name in systems):
+        raise UsageError(
+            f"expected times of the items for ticoserec, got {dataset.name} without; give a table of interactions "
+            "(CSV, parquet) with a timestamp column"
+        )
     folder = Path(out or f"runs/{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     return Job(
         folder,

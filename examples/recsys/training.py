@@ -55,6 +55,25 @@ class WholeFiles(TorchCheckpointIO):
         write_checkpoint(Path(path), checkpoint)
 
 
+class Best(ModelCheckpoint):
+    """Lightning's own forgets which epoch was best where the run folder has been moved, and takes the next for it."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        moved = {name: here(state_dict[name]) for name in state_dict if name.endswith("_path")}
+        scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(state_dict | moved | {"dirpath": self.dirpath, "best_k_models": scores})
+
+
+class Patience(EarlyStopping):
+    """Lightning's own takes its patience from the checkpoint, whatever was given to continue with."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict | {"patience": self.patience})
+
+
 class History(Callback):
     """One row per epoch: losses, validation figures, seconds. Kept in the checkpoint."""
 
@@ -128,7 +147,7 @@ def fit(
         encoder.load_state_dict(start_from)
     module = Recommender(encoder, objective, settings, users=len(data.rows))
     batches = Data(data, settings)
-    best = ModelCheckpoint(
+    best = Best(
         folder,
         "best",
         monitor=MONITOR,
@@ -136,8 +155,8 @@ def fit(
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    stopping = EarlyStopping(MONITOR, mode="max", patience=settings.patience, check_on_train_epoch_end=True)
+    last = Best(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    stopping = Patience(MONITOR, mode="max", patience=settings.patience, check_on_train_epoch_end=True)
     trainer = L.Trainer(
         accelerator=settings.device,
         **ranks.trainer_options(),

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 import seqaug as sa
 from recsys.batches import Batch
@@ -32,16 +33,19 @@ class Contrast(NextItem):
         super().__init__(data, settings)
         self.policy: sa.Augmentation = policy
         self.weight = settings.contrast
+        self.length = settings.max_length
         self.info_nce = sa.InfoNCELoss(temperature=settings.temperature)
 
     def forward(
         self, encoder: Encoder, batch: Batch, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
         losses = super().forward(encoder, batch, generator)
-        views = self.policy.sample_views(
-            batch.items, 2, timestamps=batch.times, generator=batch.own_draws(generator)
-        )
-        ids = torch.cat([edit(batch.items) for edit in views])  # (2 rows, slots)
+        # Batches are trimmed to their longest row, which leaves an operator that makes rows longer no room.
+        room = (self.length - batch.items.shape[1], 0)
+        items = F.pad(batch.items, room)
+        times = None if batch.times is None else F.pad(batch.times, room)
+        views = self.policy.sample_views(items, 2, timestamps=times, generator=batch.own_draws(generator))
+        ids = torch.cat([edit(items) for edit in views])  # (2 rows, slots)
         one, two = last_states(encoder, ids).chunk(2)
         return losses | {"contrast": self.weight * self.info_nce(one, None, two)}
 

@@ -28,6 +28,7 @@ from recsys import ranks
 from recsys.checkpoints import read_checkpoint, write_checkpoint
 from recsys.datasets import Dataset
 from recsys.encoders import item_vectors
+from recsys.errors import UsageError
 from recsys.next_item import NextItem, Start
 from recsys.results import read_tensors
 from recsys.settings import Settings
@@ -57,6 +58,11 @@ class DiffuASR(NextItem):
         """The items before each row, and how the diffusion model was trained."""
         vectors = unit_variance(item_vectors(read_tensors(control / "weights.safetensors")))
         rows = data.training_rows()
+        if data.num_items < MADE + max(map(len, rows)):
+            raise UsageError(
+                f"expected at least {MADE} items that no row has for diffuasr, got {data.num_items} items and a row of "
+                f"{max(map(len, rows))}; take another system"
+            )
         model, facts = train_diffusion(vectors, rows, settings, folder / "diffusion.ckpt", quiet)
         generator = torch.Generator().manual_seed(settings.seed)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import seqaug as sa
 from recsys.datasets import Dataset, training_pairs, training_times
-from recsys.errors import UsageError
 from recsys.settings import Settings
 from systems.coserec import CoSeRec
 
@@ -25,11 +24,7 @@ class TiCoSeRec(CoSeRec):
 
     def build_policy(self, data: Dataset, settings: Settings, similar: sa.ItemSimilarity) -> sa.Augmentation:
         times = training_times(data, settings.max_length, prefixes=settings.prefixes)
-        if times is None:
-            raise UsageError(
-                f"expected times of the items for ticoserec, got {data.name} without; give a table of interactions "
-                "(CSV, parquet) with a timestamp column"
-            )
+        assert times is not None  # the job asks for them before it begins
         items, _ = training_pairs(data, settings.max_length, prefixes=settings.prefixes)
         substitute = sa.TimeSubstitute(SUBSTITUTED, SUBSTITUTED, similar)
         insert = sa.TimeInsert(INSERTED, INSERTED, similar)

@@ -20,7 +20,9 @@ from seqaug.similarity import ItemSimilarity
 from seqaug.slots import at_least_one, first_slot, fraction, offset, slot_numbers
 
 _GAPS = ("largest", "smallest")
-_EQUAL = 1e-9  # variances of gaps, relative to the row's largest gap squared, that count as the same
+_ROUNDING = (
+    1e-15  # of sums of n squares up to 1, per n**2: variances of gaps that differ by less count as the same
+)
 
 
 def needed(timestamps: Tensor | None, operator: Augmentation) -> Tensor:
@@ -139,7 +141,7 @@ def most_even_window(
         number > (first + count - width).to(torch.int32)[:, None]
     )
     spread.masked_fill_(outside, torch.inf)
-    least = spread <= spread.amin(1, keepdim=True).clamp(min=0.0) + _EQUAL * between
+    least = spread <= spread.amin(1, keepdim=True).clamp(min=0.0) + _ROUNDING * count.square()[:, None]
     rank = least.cumsum(1, dtype=torch.int32)
     wanted = 1 + offset(uniform, (rank[:, -1] - 1).clamp(min=0))
     return (rank < wanted[:, None]).sum(1).clamp(max=slots - 1)

@@ -15,6 +15,8 @@ from seqaug.operator import Augmentation
 from seqaug.packed_edit import PackedEdit
 from seqaug.policies.members import Members, PolicyNoise, draw_shared, plan_chosen
 
+_NOISE = 1e-5  # rewards that differ by less than this share of their mean differ by rounding
+
 
 @dataclass(frozen=True, eq=False)
 class AdaptiveEdit(Edit):
@@ -31,7 +33,7 @@ class AdaptivePolicy(Members):
     """One operator per row, by weights that are learned for rows of each length from a reward.
 
     A gradient-free bandit: for each bucket of lengths and each operator it keeps a running mean q of the reward, in units of
-    the bucket's own running deviation from its running mean, and draws by floor / M + (1 - floor) * softmax(q / temperature).
+    the bucket's own running mean absolute deviation from its running mean, and draws by floor / M + (1 - floor) * softmax(q / temperature).
     During the first ``warmup`` updates all operators are drawn as often.
 
     Args:
@@ -40,7 +42,7 @@ class AdaptivePolicy(Members):
         floor: share of the draws that stays uniform, in [0, 1]: no operator is ever given up.
         momentum: share of the old mean that an update keeps, in [0, 1).
         temperature: of the softmax; small values follow small differences.
-        warmup: updates before the weights are used.
+        warmup: updates, with a finite reward at least, before the weights are used.
 
     Raises:
         TypeError: a member is not an operator.
@@ -84,6 +86,8 @@ class AdaptivePolicy(Members):
             raise ValueError(f"buckets must be ascending, got buckets={tuple(listed)}")
         check_number("floor", floor, 0.0, 1.0)
         check_number("momentum", momentum, 0.0, 1.0)
+        if momentum == 1.0:  # it would never learn
+            raise ValueError(f"momentum must be below 1, got momentum={momentum!r}: 0.95 is usual")
         check_number("temperature", temperature, 1e-6, 1e6)
         check_count("warmup", warmup, 0)
         self.buckets = tuple(listed)
@@ -143,26 +147,35 @@ class AdaptivePolicy(Members):
             )
         rows, members = self.value.shape
         reward = reward.detach().float()
-        known = reward.isfinite().float()
+        known = reward.isfinite()
         reward = reward.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-        cell = torch.nn.functional.one_hot(edit.bucket * members + edit.choice, rows * members).float()
-        count = (known @ cell).view(rows, members)
-        total = ((known * reward) @ cell).view(rows, members)
-        square = ((known * reward.square()) @ cell).view(rows, members)
-
+        # Sums rather than products of matrices, which autocast would make in few bits.
+        cell = torch.nn.functional.one_hot(edit.bucket * members + edit.choice, rows * members)
+        cell = (cell * known[:, None]).float()
+        count = cell.sum(0).view(rows, members)
         among = count.sum(1, keepdim=True)
         had = among > 0
-        keep = torch.where(self.seen, self.momentum, 0.0)  # the first rewards of a bucket are all it knows
-        mean = total.sum(1, keepdim=True) / among.clamp(min=1)
-        deviation = (square.sum(1, keepdim=True) / among.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
-        self.mean.copy_(torch.where(had, keep * self.mean + (1 - keep) * mean, self.mean))
+
+        def mean_of_bucket(x: Tensor) -> Tensor:
+            return (cell * x[:, None]).sum(0).view(rows, members).sum(1, keepdim=True) / among.clamp(min=1)
+
+        batch_mean = mean_of_bucket(reward)
+        before = torch.where(
+            self.seen, self.mean, batch_mean
+        )  # the first rewards of a bucket are all it knows
+        # From the mean so far, not from the batch's own: a bucket with one row per batch would never deviate.
+        away = reward - before.squeeze(1)[edit.bucket]
+        deviation = mean_of_bucket(away.abs())
+        keep = torch.where(self.seen, self.momentum, 0.0)
         self.deviation.copy_(torch.where(had, keep * self.deviation + (1 - keep) * deviation, self.deviation))
-        self.seen.logical_or_(had)
-        gain = (total / count.clamp(min=1) - self.mean) / self.deviation.clamp(min=1e-12)
+        unit = self.deviation.clamp(min=1e-30).maximum(_NOISE * before.abs())
+        gain = (cell * away[:, None]).sum(0).view(rows, members) / count.clamp(min=1) / unit
         self.value.copy_(
             torch.where(count > 0, self.momentum * self.value + (1 - self.momentum) * gain, self.value)
         )
-        self.updates.add_(1)
+        self.mean.copy_(torch.where(had, before + (1 - self.momentum) * (batch_mean - before), self.mean))
+        self.seen.logical_or_(had)
+        self.updates.add_(known.any())
 
     def extra_repr(self) -> str:
         return (
