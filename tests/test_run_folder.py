@@ -137,7 +137,8 @@ def test_damaged_controls(data: Path, out: Path, tmp_path: Path, capsys: pytest.
     control = out / "sasrec-ice"
     shared = ["--data", data, "--system", "rmhsaocl", "--stages", 2, "--control", control, *OPTIONS]
     other = refused(capsys, *shared, "--dim", 8, "--out", tmp_path / "other")
-    assert " of shape (" in other and "--control with the same settings" in other
+    assert "got dim=16" in other and "instead of 8; give --dim" in other
+    assert not (tmp_path / "other").exists()
     weights = control / "weights.safetensors"
     cut(weights)
     assert f"expected {weights} to be whole" in refused(capsys, *shared, "--out", tmp_path / "cut")

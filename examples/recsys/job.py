@@ -39,6 +39,8 @@ FREE_ON_RESUME = {
 CONFIG: dict[str, Any] = {
     "systems": list, "source": str, "fingerprint": str, "control": (str, type(None)), "given": dict,
 }  # fmt: skip
+# What an augmented system may have otherwise than its control; negatives count for some losses only.
+ITS_OWN = {*AUGMENTATION, *CONTRAST, *FREE_ON_RESUME, "system", "negatives"}
 NOT_SETTINGS = {"data", "system", "paper", "control", "seeds"}
 
 
@@ -239,12 +241,23 @@ def _check_control(control: str | None, systems: dict[str, Settings]) -> None:
             raise UsageError(
                 f"expected --control to be the folder of a finished system, got {control}, which has no {name}"
             )
-    found = read_result(Path(control))["system"]
-    wanted = {control_of(settings) for settings in systems.values() if settings.augmented}
+    result = read_result(Path(control))
+    found = result["system"]
+    augmented = [settings for settings in systems.values() if settings.augmented]
+    wanted = {control_of(settings) for settings in augmented}
     if wanted and wanted != {found}:
         raise UsageError(
             f"expected --control to be the folder of {', '.join(sorted(wanted))}, got one of {found}"
         )
+    its = Settings.from_json(result["settings"]).to_json()
+    for settings in augmented:
+        for name, value in settings.to_json().items():
+            if name not in ITS_OWN and its[name] != value:
+                option = "--data" if name == "data" else f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"expected --control to be of the settings of {settings.system} but for the augmentation, got "
+                    f"{name}={its[name]} in {control} instead of {value}; give {option}, or train another control"
+                )
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

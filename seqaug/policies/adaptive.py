@@ -160,9 +160,8 @@ class AdaptivePolicy(Members):
             return (cell * x[:, None]).sum(0).view(rows, members).sum(1, keepdim=True) / among.clamp(min=1)
 
         batch_mean = mean_of_bucket(reward)
-        before = torch.where(
-            self.seen, self.mean, batch_mean
-        )  # the first rewards of a bucket are all it knows
+        # The first rewards of a bucket are all it knows.
+        before = torch.where(self.seen, self.mean, batch_mean)
         # From the mean so far, not from the batch's own: a bucket with one row per batch would never deviate.
         away = reward - before.squeeze(1)[edit.bucket]
         deviation = mean_of_bucket(away.abs())
