@@ -49,7 +49,7 @@ def operators_table(name: str) -> str:
     lines = [
         f"{setting['rows']:,} rows × {setting['slots']} slots, {lengths}, {setting['items']:,} items. {machine_line(found['machine'])}",
         "",
-        "| | eager | × limit | compiled | × limit | sequences/s | GB/s | × faster than rows | than RecBole |",
+        "| | eager | × limit | compiled | × limit | compiled: sequences/s | GB/s | × faster than rows | than RecBole |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in found["results"]:
