@@ -122,8 +122,8 @@ class History(Callback):
 class EndAtOnce(Callback):
     """Lightning answers SIGTERM with a broadcast, which fails when another process has gone; checkpoints are always whole."""
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if ranks.world() > 1:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if ranks.world() > 1:  # Lightning has set its own by now
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
