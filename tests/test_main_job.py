@@ -385,7 +385,7 @@ BAD = [
     (["--system", "sasrec", "--loss", "ice"], "whose loss is in the name; use --system sasrec-ice"),
     (["--system", "sasrec-ice", "--negatives", "5"], "expected --negatives with a loss that samples"),
     (["--system", "sasrec-ice", "--leak"], "expected --leak with a loss that samples"),
-    (["--batches", "sorted"], "one of random, length, got 'sorted'"),
+    (["--batches", "sorted"], "one of length, random, got 'sorted'"),
     (["--rate=-0.1-0.5"], "0 <= A <= B <= 1, got rate=-0.1-0.5"),
     (["--rate", "0.1-0.2-0.3"], "with 0 <= A <= B <= 1, got '0.1-0.2-0.3'"),
     (["--colour", "red"], "--help"),
