@@ -22,7 +22,7 @@ from seqaug._checks import (
 )
 from seqaug.edit import Edit
 from seqaug.noise import Noise, draw_noise
-from seqaug.packed import Packed, is_packed, pack, values_of
+from seqaug.packed import Packed, begins_elsewhere, is_packed, pack, values_of
 from seqaug.packed_edit import PackedEdit, plan_packed
 from seqaug.slots import at_least_one
 
@@ -68,6 +68,11 @@ def packed_and_times(items: Any, timestamps: Any) -> tuple[Packed, Tensor | None
         raise ValueError(
             f"timestamps must be aligned with the items, got {tuple(times.shape)} of them "
             f"for {tuple(rows.values.shape)} items"
+        )
+    if begins_elsewhere(timestamps, rows.offsets):
+        raise ValueError(
+            "timestamps must be aligned with the items, got as many of them in rows that begin elsewhere: pack the times "
+            "of the same rows"
         )
     # One value, repeated without being copied.
     return rows, times, rows.values.new_empty(()).expand(len(rows.offsets) - 1, rows.length)

@@ -162,6 +162,12 @@ def values_of(x: Any) -> Tensor:
     return x.values() if is_nested(x) else x
 
 
+def begins_elsewhere(x: Any, offsets: Tensor) -> bool:
+    """Whether packed rows, or those of a nested tensor, are not the rows of ``offsets``; bare values are of any rows."""
+    own = x.offsets if isinstance(x, Packed) else x.offsets() if is_nested(x) else offsets
+    return own is not offsets and not torch.equal(own.to(offsets), offsets)
+
+
 def pack(
     rows: Any,
     *,

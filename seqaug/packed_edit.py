@@ -12,7 +12,7 @@ from torch import Tensor
 from seqaug._checks import Side
 from seqaug.edit import Edit
 from seqaug.groups import Cells, spread
-from seqaug.packed import Packed, is_nested, is_packed
+from seqaug.packed import Packed, begins_elsewhere, is_nested, is_packed
 
 Rows = TypeVar("Rows", Tensor, Packed)
 
@@ -178,8 +178,7 @@ class PackedEdit:
                 f"got {tuple(values.shape)} in {rows - 1}: "
                 "apply an edit only to what is aligned with the rows it was sampled on"
             )
-        offsets = x.offsets if isinstance(x, Packed) else x.offsets() if is_nested(x) else self.before
-        if offsets is not self.before and not torch.equal(offsets.to(self.before.device), self.before):
+        if begins_elsewhere(x, self.before):
             raise ValueError(
                 "the edit was sampled on rows of other lengths, got as many values in rows that begin elsewhere: "
                 "apply an edit only to what is aligned with the rows it was sampled on"
@@ -235,11 +234,6 @@ def plan_packed(
     Raises:
         ValueError: a row holds the pad id.
     """
-    if bool((items.values == pad_id).any()):
-        raise ValueError(
-            f"packed rows must not hold the pad id, got pad_id={pad_id} among their values: take padding out with "
-            "seqaug.pack, renumber the item, or give the operator another pad_id"
-        )
     widths = tuple(min(items.length, longest(group.width, items.length)) for group in items.groups)
     layout, cells = items.laid_out(widths, side)
     ids = layout.fill(items.values, cells, pad_id)
@@ -250,7 +244,13 @@ def plan_packed(
 
     new = layout.by_row([edit.valid.sum(1) for edit in edits])
     offsets = torch.nn.functional.pad(new.cumsum(0), (1, 0))
-    total = int(offsets[-1])  # the host waits: nobody else knows how large the result is
+    # The host waits, once for both: nobody else knows how large the result is.
+    total, padding = torch.stack([offsets[-1], (items.values == pad_id).sum()]).tolist()
+    if padding:
+        raise ValueError(
+            f"packed rows must not hold the pad id, got pad_id={pad_id} among their values: take padding out with "
+            "seqaug.pack, renumber the item, or give the operator another pad_id"
+        )
     row = spread(torch.arange(len(new), device=new.device), new, total)
     cells = (layout.first_cell(new) - offsets[:-1]).index_select(0, row) + torch.arange(
         total, device=row.device

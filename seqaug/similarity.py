@@ -155,15 +155,23 @@ class ItemSimilarity:
         check_count("pairs_at_once", pairs_at_once, 1)
         neighbours = torch.zeros(num_items + 2, k, dtype=torch.int64)
         scores = torch.full((num_items + 2, k), -torch.inf, dtype=torch.float32)
-        if (batches() is (again := batches())) and iter(again) is again:
-            raise ValueError(
-                f"batches must give new batches at each call, got the same {type(again).__name__} twice, which is read "
-                "only once: make it inside the callable"
-            )
-        per_item, pairs = count_items(batches, num_items)
+        before: Iterable[Tensor] | None = None
+
+        def new_batches() -> Iterable[Tensor]:
+            nonlocal before
+            found = batches()
+            if found is before and iter(found) is found:
+                raise ValueError(
+                    f"batches must give new batches at each call, got the same {type(found).__name__} twice, which is "
+                    "read only once: make it inside the callable"
+                )
+            before = found
+            return found
+
+        per_item, pairs = count_items(new_batches, num_items)
         for first, last in item_blocks(pairs, pairs_at_once):
             left, right, total = block_pairs(
-                batches, num_items, first, last, lambda size: _user_weight(size, method)
+                new_batches, num_items, first, last, lambda size: _user_weight(size, method)
             )
             total /= (per_item[left] * per_item[right]).double().sqrt()
             _keep_nearest(left, right, total, neighbours, scores)

@@ -286,3 +286,7 @@ def test_as_many_values_in_other_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="sampled on rows of other lengths"):
         edit(sa.pack([[1], [2, 3, 4]]))
     assert sorted(edit(sa.pack([[5, 6, 7], [8]])).values.tolist()) == [5, 6, 7, 8]
+    timed, rows = sa.TimeMask(0.3, 0.3, mask_id=9), sa.pack([[1, 2, 3], [4]])
+    with pytest.raises(ValueError, match="timestamps must be aligned .* in rows that begin elsewhere"):
+        timed(rows, timestamps=sa.pack([[1], [2, 3, 4]]))
+    assert len(timed(rows, timestamps=sa.pack([[1, 2, 3], [4]])).values) == 4

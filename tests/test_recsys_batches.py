@@ -71,6 +71,7 @@ def test_batches_are_trimmed_and_of_like_length_if_asked_for():
     assert all((batch.items[:, 0] > 0).any() for order in BATCHES for batch in batches[order])
     real = int((items > 0).sum())
     share = {order: real / sum(batch.items.numel() for batch in batches[order]) for order in BATCHES}
+    assert real / items.numel() < 0.2
     assert share["length"] > 0.8 > share["random"] > real / items.numel()
     lengths = [(batch.items > 0).sum(1) for batch in batches["random"]]
     assert all(len(set(found.tolist())) > 4 for found in lengths)

@@ -49,7 +49,7 @@ def test_other_rows_do_not_matter(encoder):
 
 @pytest.mark.parametrize("newest", [None, 1, 3])
 def test_rows_of_like_length_are_encoded_together(encoder, newest, monkeypatch):
-    """However many groups they make, and with rows that are empty among them: same states, zeros in the padding."""
+    """However many groups they make, and with rows that are empty among them: the same states of real slots."""
     items = torch.nn.functional.pad(batch(11), (0, 0, 1, 0))
     vectors = encoder.item_embedding(items)
     seen = []

@@ -139,6 +139,13 @@ def test_damaged_controls(data: Path, out: Path, tmp_path: Path, capsys: pytest.
     other = refused(capsys, *shared, "--dim", 8, "--out", tmp_path / "other")
     assert "got dim=16" in other and "instead of 8; give --dim" in other
     assert not (tmp_path / "other").exists()
+    file, before = control / "result.json", (control / "result.json").read_text()
+    as_if = json.loads(before)
+    as_if["settings"]["dim"] = 8  # whatever it says, the weights are of 16
+    file.write_text(json.dumps(as_if))
+    other = refused(capsys, *shared, "--dim", 8, "--out", tmp_path / "weights")
+    assert " of shape (" in other and "--control with the same settings" in other
+    file.write_text(before)
     weights = control / "weights.safetensors"
     cut(weights)
     assert f"expected {weights} to be whole" in refused(capsys, *shared, "--out", tmp_path / "cut")

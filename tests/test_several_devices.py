@@ -21,7 +21,7 @@ from recsys.batches import HeldBatches, TrainBatches, share
 from recsys.cli import run
 from recsys.datasets import held_out, training_pairs, training_times
 from recsys.recommender import build_encoder
-from recsys.settings import LOSSES, resolve
+from recsys.settings import BATCHES, LOSSES, resolve
 from recsys.shop import generate
 from rmhsaocl_full import HybridAugmentation
 from systems import SYSTEMS
@@ -42,7 +42,8 @@ def known_rate(monkeypatch):
 # ---- batches
 
 
-@pytest.mark.parametrize(("world", "order"), [(2, "random"), (3, "random"), (9, "random"), (3, "length")])
+@pytest.mark.parametrize("order", BATCHES)
+@pytest.mark.parametrize("world", [2, 3, 9])
 def test_every_row_once_in_the_batches_of_one_process(world, order):
     items, target = training_pairs(SHOP, 12)
     times = training_times(SHOP, 12)

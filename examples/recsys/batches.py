@@ -6,7 +6,7 @@ number of processes changes nothing but who computes what.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -90,13 +90,12 @@ class TrainBatches:
     def __iter__(self) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(self.seed)
         lengths = (self.items > 0).sum(1)
-        shuffled = torch.randperm(len(self.items), generator=generator)
-        batches = shuffled.split(self.batch_size)
+        order = torch.randperm(len(self.items), generator=generator)
         if self.order == "length":
-            by_length = shuffled[torch.argsort(lengths[shuffled], stable=True)].split(self.batch_size)
-            batches = [
-                by_length[number] for number in torch.randperm(len(by_length), generator=generator).tolist()
-            ]
+            order = order[torch.argsort(lengths[order], stable=True)]
+        batches: Sequence[Tensor] = order.split(self.batch_size)
+        if self.order == "length":
+            batches = [batches[number] for number in torch.randperm(len(batches), generator=generator)]
         for rows in batches:
             longest = int(lengths[rows].max())
             times = None if self.times is None else self.times[rows, -longest:]

@@ -134,12 +134,9 @@ def training_pairs(data: Dataset, length: int, *, prefixes: bool = False) -> tup
 
 def later_items(data: Dataset, *, prefixes: bool = False) -> Tensor:
     """(rows, held out) the items of each row of :func:`training_pairs` that are held out."""
-    rows = [
-        row[-data.held :]
-        for row, count in zip(data.rows, targets_of(data), strict=True)
-        for _ in range(count if prefixes else min(count, 1))
-    ]
-    return torch.tensor(rows, dtype=torch.int64)
+    held = torch.tensor([row[-data.held :] for row in data.rows])
+    parts = torch.tensor(targets_of(data))  # as many rows as targets, or one that has them all
+    return held.repeat_interleave(parts if prefixes else parts.clamp(max=1), dim=0)
 
 
 def training_times(data: Dataset, length: int, *, prefixes: bool = False) -> Tensor | None:

@@ -119,13 +119,15 @@ def by_width(
         valid: (rows, slots) bool, False in the padding on the left.
         newest: how many of the last slots are asked for; None is all.
     """
+    if not vectors.is_cpu:  # there padding costs less than to wait for the lengths
+        return encode(vectors, valid, newest)
     slots = vectors.shape[1]
     asked = slots if newest is None else min(newest, slots)
     widths = (slots - valid.int().argmax(1)) * valid.any(1)
-    groups = group_rows(widths.cpu(), COST_OF_A_GROUP)
+    groups = group_rows(widths, COST_OF_A_GROUP)
     if len(groups) == 1:  # in order as they are
         return _widened(encode(vectors[:, -groups[0].width :], valid[:, -groups[0].width :], newest), asked)
-    order = torch.cat([group.rows for group in groups]).to(vectors.device)
+    order = torch.cat([group.rows for group in groups])
     sizes = [len(group.rows) for group in groups]
     parts = [
         _widened(encode(x[:, -group.width :], real[:, -group.width :], newest), asked)

@@ -124,9 +124,10 @@ def _new(given: dict[str, Any], out: str | None, quiet: bool) -> Job:
     if out:
         _check_new(Path(out))
     dataset = load(source, quiet)
-    if dataset.times is None and any(family(name) == "ticoserec" for name in systems):
+    needing = [name for name, settings in systems.items() if settings.needs_times]
+    if dataset.times is None and needing:
         raise UsageError(
-            f"expected times of the items for ticoserec, got {dataset.name} without; give a table of interactions "
+            f"expected times of the items for {needing[0]}, got {dataset.name} without; give a table of interactions "
             "(CSV, parquet) with a timestamp column"
         )
     folder = Path(out or f"runs/{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}")

@@ -37,6 +37,8 @@ class NextItem(nn.Module):
     Called with an encoder and a batch it returns the named losses of the batch, whose sum is minimised.
     """
 
+    later: Tensor | None
+
     # Names of a system's own losses with one value per row.
     means_over_rows: ClassVar[frozenset[str]] = frozenset()
 
@@ -44,7 +46,8 @@ class NextItem(nn.Module):
         super().__init__()
         self.loss = build_loss(data, settings)
         usual, per = NEGATIVES.get(settings.loss, (1, "position"))
-        self.later = later_items(data, prefixes=settings.prefixes) if settings.leak else None
+        later = later_items(data, prefixes=settings.prefixes) if settings.leak else None
+        self.register_buffer("later", later, persistent=False)  # on the device of the batches
         self.negatives = sa.UniformNegatives(data.num_items, k=settings.negatives or usual, per=per)
 
     @classmethod
@@ -101,7 +104,7 @@ class NextItem(nn.Module):
             return {}
         history = batch.items
         if self.later is not None:
-            history = torch.cat([history, self.later[batch.rows].to(history.device)], 1)
+            history = torch.cat([history, self.later[batch.rows]], 1)
         drawn = self.negatives.sample(batch.target, history=history, generator=batch.own_draws(generator))
         return {"negatives": drawn}
 

@@ -92,6 +92,11 @@ class Settings:
         """Whether the weights of the control are where it starts."""
         return self.stages == 2 or family(self.system) == "diffuasr"
 
+    @property
+    def needs_times(self) -> bool:
+        """Whether the data set has to know when each item came."""
+        return family(self.system) == "ticoserec"
+
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
@@ -101,7 +106,7 @@ class Settings:
         pairs: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
-        settings = cls(**(BEFORE | PRODUCTS | pairs))
+        settings = cls(**({"prefixes": False} | PRODUCTS | pairs))
         for field in dataclasses.fields(cls):
             value = getattr(settings, field.name)
             if not _alike(value, field.default):
@@ -119,8 +124,6 @@ def _alike(value: Any, usual: Any) -> bool:
 PLAIN: dict[str, Any] = {"views": 0, "mixes": (0, 0)}
 # What the published systems score with, and every system with a loss that asks of each item by itself, which cosines make worse.
 PRODUCTS: dict[str, Any] = {"cosine": 0.0, "average": 0.0}
-# How things were before there was a setting for them.
-BEFORE: dict[str, Any] = {"prefixes": False, "batches": "length", "leak": False}
 BINARY = ("bce", "focal", "bpr", "gbce")
 SYSTEMS: dict[str, dict[str, Any]] = {
     "rmhsaocl": {},

@@ -55,7 +55,7 @@ class WholeFiles(TorchCheckpointIO):
         write_checkpoint(Path(path), checkpoint)
 
 
-class Best(ModelCheckpoint):
+class Checkpoint(ModelCheckpoint):
     """Lightning's own forgets which epoch was best where the run folder has been moved, and takes the next for it."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -147,7 +147,7 @@ def fit(
         encoder.load_state_dict(start_from)
     module = Recommender(encoder, objective, settings, users=len(data.rows))
     batches = Data(data, settings)
-    best = Best(
+    best = Checkpoint(
         folder,
         "best",
         monitor=MONITOR,
@@ -155,7 +155,7 @@ def fit(
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    last = Best(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    last = Checkpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     stopping = Patience(MONITOR, mode="max", patience=settings.patience, check_on_train_epoch_end=True)
     trainer = L.Trainer(
         accelerator=settings.device,

@@ -20,9 +20,8 @@ from seqaug.similarity import ItemSimilarity
 from seqaug.slots import at_least_one, first_slot, fraction, offset, slot_numbers
 
 _GAPS = ("largest", "smallest")
-_ROUNDING = (
-    1e-15  # of sums of n squares up to 1, per n**2: variances of gaps that differ by less count as the same
-)
+# Of sums of n squares up to 1, per n**2: variances of gaps that differ by less count as the same.
+_ROUNDING = 1e-15
 
 
 def needed(timestamps: Tensor | None, operator: Augmentation) -> Tensor:
