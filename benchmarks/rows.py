@@ -1,7 +1,14 @@
-"""The same operators one row at a time, on Python lists: what the field's implementations do. The baseline of operators.py."""
+"""The same operators one row at a time, on Python lists: what the field's implementations do. The baselines of operators.py.
+
+There are two. *As published* does around the operator what the code of CoSeRec and TiCoSeRec does (src/data_augmentation.py,
+src/models.py and src/datasets.py of each): it copies each row deeply, finds the nearest items by sorting all that an item is
+similar to by their scores each time it is asked, and makes one tensor of each row, to be stacked. *Lean* is what is left when none of
+this is done: no copy but the operator's own, neighbours in a list, one tensor of all rows.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections.abc import Callable
@@ -67,21 +74,31 @@ def put_before(row: Row, places: list[int], new: Callable[[int], int]) -> Row:
     return grown
 
 
+def sorted_each_time(similar: list[list[int]]) -> Callable[[int], list[int]]:
+    """The nearest items of an item, nearest first, sorted by their scores whenever they are asked for."""
+    scores = [{near: 1.0 - place / len(row) for place, near in enumerate(row)} for row in similar]
+
+    def look_up(item: int) -> list[int]:
+        return [near for near, _ in sorted(scores[item].items(), key=lambda pair: pair[1], reverse=True)]
+
+    return look_up
+
+
 class Rows:
     """The operators by name, each (row, its times, rate) -> row.
 
     Args:
         mask_id: of Mask.
-        similar: the nearest neighbours of each item.
+        look_up: the nearest items of an item, nearest first.
         slots: length that RepeatPad fills.
     """
 
-    def __init__(self, mask_id: int, similar: list[list[int]], slots: int) -> None:
+    def __init__(self, mask_id: int, look_up: Callable[[int], list[int]], slots: int) -> None:
         def nearest(item: int) -> int:
-            return similar[item][0]
+            return look_up(item)[0]
 
         def any_near(item: int) -> int:
-            return random.choice(similar[item])
+            return random.choice(look_up(item))
 
         def masked(item: int) -> int:
             return mask_id
@@ -105,7 +122,7 @@ class Rows:
             taken = set(row)
 
             def new(item: int) -> int:
-                return next((near for near in similar[item] if near not in taken), 0) or random.randint(
+                return next((near for near in look_up(item) if near not in taken), 0) or random.randint(
                     1, mask_id - 1
                 )
 
@@ -146,13 +163,41 @@ class Rows:
             "RepeatPad": repeat,
         }
 
-    def augment(
-        self, names: list[str], rows: list[Row], times: list[Times], slots: int, low: float, high: float
-    ) -> Tensor:
-        """Draw an operator and a rate for each row, apply it, pad on the left, make one tensor."""
-        operators = [self.operators[name] for name in names]
-        batch = []
-        for row, when in zip(rows, times, strict=True):
-            new = random.choice(operators)(row, when, random.uniform(low, high))[-slots:]
-            batch.append([0] * (slots - len(new)) + new)
-        return torch.tensor(batch)
+    def one(self, names: list[str], row: Row, times: Times, slots: int, low: float, high: float) -> Row:
+        """Draw an operator and a rate for one row, apply it, pad on the left."""
+        operator = self.operators[random.choice(names)]
+        new = operator(row, times, random.uniform(low, high))[-slots:]
+        return [0] * (slots - len(new)) + new
+
+
+def lean(
+    operators: Rows,
+    names: list[str],
+    rows: list[Row],
+    times: list[Times],
+    slots: int,
+    low: float,
+    high: float,
+) -> Tensor:
+    """Every row augmented, and one tensor made of all."""
+    pairs = zip(rows, times, strict=True)
+    return torch.tensor([operators.one(names, row, when, slots, low, high) for row, when in pairs])
+
+
+def as_published(
+    operators: Rows,
+    names: list[str],
+    rows: list[Row],
+    times: list[Times],
+    slots: int,
+    low: float,
+    high: float,
+) -> Tensor:
+    """Every row copied and augmented, a tensor made of it, and these stacked, as a data loader does."""
+    pairs = zip(rows, times, strict=True)
+    return torch.stack(
+        [
+            torch.tensor(operators.one(names, copy.deepcopy(row), when, slots, low, high), dtype=torch.long)
+            for row, when in pairs
+        ]
+    )

@@ -24,17 +24,25 @@ def check_side(side: object) -> None:
     check_choice("side", side, get_args(Side))
 
 
+def _hint(value: object) -> str:
+    """What to do about a number that NumPy or a tensor holds."""
+    return ": use its .item()" if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else ""
+
+
 def check_number(name: str, value: object, low: float, high: float) -> None:
     """A real number in [low, high]; a tensor or a NaN is refused, since neither can be checked without looking later."""
+    span = f"of at least {low}, and finite" if high == float("inf") else f"in [{low}, {high}]"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number in [{low}, {high}], got {name}={value!r}")
+        raise TypeError(f"{name} must be a number {span}, got {name}={value!r}{_hint(value)}")
     if not low <= value <= high or value == float("inf"):
-        raise ValueError(f"{name} must be in [{low}, {high}], got {name}={value!r}")
+        raise ValueError(f"{name} must be {span}, got {name}={value!r}")
 
 
 def check_count(name: str, value: object, low: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number of at least {low}, got {name}={value!r}")
+        raise TypeError(
+            f"{name} must be a whole number of at least {low}, got {name}={value!r}{_hint(value)}"
+        )
     if value < low:
         raise ValueError(f"{name} must be at least {low}, got {name}={value!r}")
 
@@ -51,6 +59,12 @@ def check_alpha(alpha: object) -> None:
         raise TypeError(f"alpha must be a positive number, got alpha={alpha!r}")
     if not 0.0 < alpha < float("inf"):
         raise ValueError(f"alpha must be positive and finite (Beta(alpha, alpha)), got alpha={alpha!r}")
+
+
+def check_tensor(name: str, value: object, what: str) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor {what}, got {type(value).__name__}")
+    return value
 
 
 def check_items(items: object) -> None:
@@ -81,11 +95,10 @@ def check_fits(name: str, value: int, dtype: torch.dtype) -> None:
 
 def check_times(timestamps: object) -> None:
     """Times that can be subtracted and compared."""
-    if not isinstance(timestamps, Tensor):
-        raise TypeError(f"timestamps must be a tensor, got {type(timestamps).__name__}")
-    if timestamps.dtype == torch.bool or timestamps.is_complex():
+    dtype = check_tensor("timestamps", timestamps, "aligned with the items").dtype
+    if dtype == torch.bool or dtype.is_complex:
         raise TypeError(
-            f"timestamps must be whole or real numbers, got timestamps.dtype={timestamps.dtype}: use seconds or days"
+            f"timestamps must be whole or real numbers, got timestamps.dtype={dtype}: use seconds or days"
         )
 
 

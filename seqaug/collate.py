@@ -45,6 +45,7 @@ class Collate:
         side: where the padding goes.
 
     Raises:
+        TypeError: ``operator`` has no ``sample``.
         ValueError: an operator with another pad id or side.
 
     Example:
@@ -79,6 +80,8 @@ class Collate:
         check_count("views", views, 1)
         check_side(side)
         inner = getattr(operator, "operator", operator)  # of a MixupOp
+        if operator is not None and not (hasattr(operator, "sample") and hasattr(inner, "pad_id")):
+            raise TypeError(f"operator must be an operator, a policy or a MixupOp, got operator={operator!r}")
         if operator is not None and (inner.pad_id, inner.side) != (pad_id, side):
             raise ValueError(
                 f"batches must be padded as the operator expects, got pad_id={pad_id}, side={side!r} for an operator with "

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from seqaug._checks import check_items
+from seqaug._checks import check_items, check_tensor
 from seqaug.slots import new_or_read
 
 
@@ -86,8 +86,10 @@ class Edit:
             A tensor of the shape and dtype of ``x``.
 
         Raises:
+            TypeError: ``x`` is not a tensor.
             ValueError: the first two axes of ``x`` are not those of the edit.
         """
+        check_tensor("x", x, "(batch, slots, ...)")
         self._check_aligned(x)
         trailing = (1,) * (x.ndim - 2)
         index = self.source.clamp(min=0).reshape(*self.source.shape, *trailing).expand_as(x)
@@ -104,8 +106,13 @@ class Edit:
             One edit; its rate is the mean of the two, its ``choice`` is ``None``.
 
         Raises:
+            TypeError: ``other`` is not an edit of a padded batch.
             ValueError: shapes or pad ids differ.
         """
+        if not isinstance(other, Edit):
+            raise TypeError(
+                f"other must be an edit sampled on what this one makes of a batch, got {type(other).__name__}"
+            )
         other._check_aligned(self.source)
         if other.pad_id != self.pad_id:
             raise ValueError(

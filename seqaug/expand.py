@@ -8,7 +8,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-from seqaug._checks import Side, check_count, check_items, check_side
+from seqaug._checks import Side, check_count, check_items, check_side, check_tensor
 from seqaug.slots import first_slot
 
 
@@ -22,6 +22,7 @@ class Expansion:
         asked: (N, W) bool; where the target counts. Every target of the batch counts in one new row only: where most of the items
             before it are in view.
         pad_id: what padded slots hold.
+        batch: (B, L) of the batch; ``None`` lets anything be aligned that has these rows and slots.
 
     Example:
         >>> import torch, seqaug as sa
@@ -39,6 +40,7 @@ class Expansion:
     source: Tensor
     asked: Tensor
     pad_id: int = 0
+    batch: tuple[int, int] | None = None
 
     @property
     def filled(self) -> Tensor:
@@ -66,10 +68,15 @@ class Expansion:
             (N, W, ...) of the same dtype.
 
         Raises:
-            ValueError: ``x`` has not two axes.
+            TypeError: ``x`` is not a tensor.
+            ValueError: ``x`` is not aligned with the batch.
         """
-        if x.ndim < 2:
-            raise ValueError(f"x must be (batch, slots, ...), got x.shape={tuple(x.shape)}")
+        shape = tuple(check_tensor("x", x, "(batch, slots, ...)").shape)
+        if len(shape) < 2 or (self.batch is not None and shape[:2] != self.batch):
+            of = "" if self.batch is None else f" = {self.batch} + ..."
+            raise ValueError(
+                f"x must be aligned with the batch, (batch, slots, ...){of}, got x.shape={shape}"
+            )
         read = x[self.row[:, None], self.source.clamp(min=0)]
         real = (self.source >= 0).reshape(*self.source.shape, *(1,) * (x.ndim - 2))
         return torch.where(real, read, torch.full((), fill, dtype=x.dtype, device=x.device))
@@ -180,4 +187,4 @@ def _parts(
     number = begin[:, None] + into  # which item of the row, from 0
     source = torch.where(real, first_slot(count, items.shape[1], side)[:, None] + number, -1)
     row = repeat(torch.arange(rows, device=items.device), "b -> (b p)", p=parts)
-    return Expansion(row, source, real & (number >= asked[:, None]), pad_id)
+    return Expansion(row, source, real & (number >= asked[:, None]), pad_id, (items.shape[0], items.shape[1]))

@@ -10,7 +10,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from seqaug._calls import calls
-from seqaug._checks import check_choice, check_count, check_rates
+from seqaug._checks import check_choice, check_count, check_rates, check_tensor
 from seqaug._random import integers, uniform
 from seqaug.slots import at_least_one
 
@@ -118,8 +118,10 @@ class FeatureMask(nn.Module):
             A :class:`DroppedFeatures`.
 
         Raises:
+            TypeError: ``vectors`` is not a tensor.
             ValueError: ``vectors`` have not three axes, or D is not a multiple of ``fields``.
         """
+        check_tensor("vectors", vectors, "(batch, slots, features)")
         if vectors.ndim != 3:
             raise ValueError(
                 f"vectors must be (batch, slots, features), got vectors.shape={tuple(vectors.shape)}"

@@ -11,15 +11,17 @@ from torch import Tensor
 from seqaug._checks import check_items
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
+from seqaug.packed import Packed, pack
+from seqaug.packed_edit import PackedEdit
 
 
-def describe(edit: Edit, row: int, items: Tensor | None = None) -> str:
+def describe(edit: Edit | PackedEdit, row: int, items: Tensor | Packed | None = None) -> str:
     """What happened to one row, in words and with its ids where ``items`` are given.
 
     Args:
-        edit: a draw.
+        edit: a draw, on a padded batch or on packed rows.
         row: in 0..B - 1.
-        items: (B, L) ids the edit was sampled on.
+        items: (B, L) ids the edit was sampled on, or the packed rows.
 
     Returns:
         A few lines of text.
@@ -37,6 +39,7 @@ def describe(edit: Edit, row: int, items: Tensor | None = None) -> str:
                 . = = < > >
         rate 0.60; 5 real slots; 3 moved; 1 ahead of time
     """
+    edit, ids = padded(edit, items)
     check_row(edit, row)
     source = edit.source[row].tolist()
     replaced = edit.replaced[row].tolist()
@@ -56,8 +59,8 @@ def describe(edit: Edit, row: int, items: Tensor | None = None) -> str:
         if number
     ]
     lines = []
-    if items is not None:
-        before, after = items[row].tolist(), edit(items)[row].tolist()
+    if ids is not None:
+        before, after = ids[row].tolist(), edit(ids)[row].tolist()
         width = max(len(str(item)) for item in (*before, *after)) + 1
         lines.append("before " + "".join(_cell(item, edit.pad_id, width) for item in before))
         lines.append("after  " + "".join(_cell(item, edit.pad_id, width) for item in after))
@@ -70,16 +73,16 @@ def describe(edit: Edit, row: int, items: Tensor | None = None) -> str:
     return "\n".join(lines)
 
 
-def draw(axes: Any, edit: Edit, row: int, items: Tensor) -> None:
+def draw(axes: Any, edit: Edit | PackedEdit, row: int, items: Tensor | Packed) -> None:
     """Draw what happened to one row: the row above, what became of it below, a line from each slot that is read to where it is read.
 
     Padding is an empty box, a new id is orange, and a slot that shows something newer than the row had there is underlined in red.
 
     Args:
         axes: of matplotlib, as ``plt.subplots()[1]``; the library itself does not import it.
-        edit: a draw.
+        edit: a draw, on a padded batch or on packed rows.
         row: in 0..B - 1.
-        items: (B, L) ids the edit was sampled on.
+        items: (B, L) ids the edit was sampled on, or the packed rows.
 
     Raises:
         IndexError: there is no such row.
@@ -90,8 +93,9 @@ def draw(axes: Any, edit: Edit, row: int, items: Tensor) -> None:
         >>> figure, axes = plt.subplots()  # doctest: +SKIP
         >>> sa.inspect.draw(axes, sa.Crop(0.5, 0.5).sample(items), 0, items)  # doctest: +SKIP
     """
+    edit, ids = padded(edit, items)
     check_row(edit, row)
-    before, after = items[row].tolist(), edit(items)[row].tolist()
+    before, after = ids[row].tolist(), edit(ids)[row].tolist()
     source, replaced = edit.source[row].tolist(), edit.replaced[row].tolist()
     future = (edit.future & edit.valid)[row].tolist()
     for slot, item in enumerate(before):
@@ -112,6 +116,15 @@ def _box(axes: Any, slot: int, height: float, item: int, pad_id: int, color: str
     empty = item == pad_id
     style = {"boxstyle": "round", "facecolor": "none" if empty else color, "edgecolor": "#cccccc"}
     axes.text(slot, height, "  " if empty else str(item), ha="center", va="center", bbox=style)
+
+
+def padded(edit: Edit | PackedEdit, items: Any) -> tuple[Edit, Any]:
+    """The edit and its items as they are on the padded batch."""
+    if not isinstance(edit, PackedEdit):
+        return edit, items
+    if items is not None:
+        items = pack(items, length=edit.length).pad(side=edit.side, fill=edit.pad_id)
+    return edit.pad(), items
 
 
 def check_row(edit: Edit, row: int) -> None:
@@ -177,6 +190,7 @@ def summarize(
         A :class:`Summary`.
 
     Raises:
+        TypeError: ``operator`` is a :class:`~seqaug.MixupOp`, or nothing that edits rows.
         ValueError: no row has an item, or ``target`` is not aligned with ``items``.
 
     Example:
@@ -185,6 +199,11 @@ def summarize(
         >>> sa.inspect.summarize(sa.Crop(1.0, 1.0), items).unchanged
         1.0
     """
+    if not isinstance(operator, Augmentation):
+        raise TypeError(
+            f"operator must be an operator or a policy, got {type(operator).__name__}"
+            + (": pass mix.operator" if hasattr(operator, "operator") else "")
+        )
     check_items(items)
     pad = operator.pad_id
     real = items != pad

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
+from seqaug._buffers import move_without_casting
 from seqaug._calls import calls
 from seqaug._checks import (
     Side,
@@ -114,6 +116,10 @@ class Augmentation(nn.Module):
         for name in ("forward", "sample", "sample_views"):
             if name not in vars(cls):
                 setattr(cls, name, _own_code(getattr(cls, name), cls.__name__))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        move_without_casting(self, super()._apply, fn, recurse)
+        return self
 
     @abstractmethod
     def draw(self, items: Tensor, generator: torch.Generator | None = None) -> Any:

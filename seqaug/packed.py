@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqaug._checks import Side, check_count, check_side
+from seqaug._checks import Side, check_count, check_side, check_tensor
 from seqaug.groups import Cells, Group, group_rows, spread
 
 
@@ -209,6 +209,9 @@ def pack(
     """
     if isinstance(rows, Packed):
         return rows if length is None else _newest(rows.values, rows.offsets, length)
+    for name, given in (("lengths", lengths), ("offsets", offsets)):
+        if given is not None:
+            check_tensor(name, given, "of whole numbers")
     if lengths is not None or offsets is not None:
         if not isinstance(rows, Tensor) or rows.is_nested or (lengths is not None and offsets is not None):
             raise TypeError(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import Tensor
 
-from seqaug._checks import Side
+from seqaug._checks import Side, check_tensor
 from seqaug.edit import Edit
 from seqaug.groups import Cells, spread
 from seqaug.packed import Packed, begins_elsewhere, is_nested, is_packed
@@ -115,8 +115,13 @@ class PackedEdit:
         """This edit followed by one that was sampled on its result; see :meth:`seqaug.Edit.then`.
 
         Raises:
+            TypeError: ``other`` is not an edit of packed rows.
             ValueError: ``other`` was sampled on other rows, or has another pad id or side.
         """
+        if not isinstance(other, PackedEdit):
+            raise TypeError(
+                f"other must be an edit sampled on what this one makes of packed rows, got {type(other).__name__}"
+            )
         if (len(other.before), other.size) != (len(self.offsets), len(self.source)) or (
             other.pad_id,
             other.side,
@@ -153,8 +158,9 @@ class PackedEdit:
 
     def describe(self, row: int, items: Packed | None = None) -> str:
         """What happened to one row, in words; see :func:`seqaug.inspect.describe`."""
-        padded = None if items is None else items.pad(side=self.side, fill=self.pad_id)
-        return self.pad().describe(row, padded)
+        from seqaug.inspect import describe  # it looks at operators too, which are made of edits
+
+        return describe(self, row, items)
 
     def to(self, device: torch.device | str) -> PackedEdit:
         """The same edit on another device."""
@@ -171,7 +177,7 @@ class PackedEdit:
         elif is_nested(x):
             raise ValueError("a narrowed nested tensor has values outside its rows: take seqaug.pack(x)")
         else:
-            values, rows = x, len(self.before)
+            values, rows = check_tensor("x", x, "(T, ...), or packed or nested rows"), len(self.before)
         if values.ndim == 0 or rows != len(self.before) or len(values) != self.size:
             raise ValueError(
                 f"the edit was sampled on {self.size} values in {len(self.before) - 1} rows, "

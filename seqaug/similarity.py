@@ -66,6 +66,7 @@ class ItemSimilarity:
             An :class:`ItemSimilarity` on the CPU. Equal scores are ordered by id.
 
         Raises:
+            TypeError: ids that are not whole numbers.
             ValueError: an unknown method, or an id outside 0..V.
 
         Source: Breese, Heckerman and Kadie, 1998, section 2.2.2 (inverse user frequency); Deshpande and Karypis, 2004;
@@ -243,10 +244,13 @@ class ItemSimilarity:
             An :class:`ItemSimilarity` with as many neighbours per item as ``self``.
 
         Raises:
+            TypeError: ``other`` is not an :class:`ItemSimilarity`.
             ValueError: the two have not the same number of items.
 
         Source: CoSeRec (Liu et al., 2021), section 3.2.1.
         """
+        if not isinstance(other, ItemSimilarity):
+            raise TypeError(f"other must be an ItemSimilarity, got {type(other).__name__}")
         if len(other.neighbours) != len(self.neighbours):
             raise ValueError(
                 f"both must be of the same items, got {len(self.neighbours)} rows and {len(other.neighbours)} rows"
@@ -273,7 +277,7 @@ class ItemSimilarity:
 
 def _interactions(rows: Iterable[Sequence[int] | Tensor], num_items: int) -> tuple[Tensor, Tensor]:
     """(N,) users and (N,) items, each pair once, by user."""
-    tensors = [torch.as_tensor(row, dtype=torch.int64).cpu() for row in rows]
+    tensors = [_ids_of(number, row) for number, row in enumerate(rows)]
     sizes = torch.tensor([len(row) for row in tensors], dtype=torch.int64)
     item = torch.cat(tensors) if tensors else torch.zeros(0, dtype=torch.int64)
     user = torch.repeat_interleave(torch.arange(len(tensors)), sizes)
@@ -282,6 +286,17 @@ def _interactions(rows: Iterable[Sequence[int] | Tensor], num_items: int) -> tup
         raise ValueError(f"ids must be 1..{num_items} (num_items={num_items}) or the pad id 0, got {came}")
     key = torch.unique((user * (num_items + 1) + item)[item != 0])
     return key // (num_items + 1), key % (num_items + 1)
+
+
+def _ids_of(number: int, row: Sequence[int] | Tensor) -> Tensor:
+    """(n,) int64 on the CPU: the ids of one row, none of which may be cut to a whole number."""
+    try:
+        ids = torch.as_tensor(row)
+    except (TypeError, ValueError, RuntimeError):
+        ids = None
+    if ids is None or ids.ndim != 1 or (len(ids) and (ids.is_floating_point() or ids.dtype == torch.bool)):
+        raise TypeError(f"rows must be lists or tensors (n,) of whole ids, got {row!r:.60} in row {number}")
+    return ids.to("cpu", torch.int64)
 
 
 def _user_weight(size: Tensor, method: str) -> Tensor:

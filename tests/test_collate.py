@@ -161,5 +161,7 @@ def test_errors() -> None:
         sa.Collate()([{"items": [1, 2], "time": [1]}])
     with pytest.raises(ValueError, match="same names"):
         sa.Collate()([{"items": [1]}, {"items": [1], "time": [1]}])
+    with pytest.raises(TypeError, match="operator=3"):
+        sa.Collate(operator=3)
     with pytest.raises(ValueError, match="rank"):
         sa.Collate(rank=-1)

@@ -157,3 +157,7 @@ def test_errors() -> None:
         edit.then(random_edit(2, 4, 0))
     with pytest.raises(ValueError, match="pad_id=0 and then pad_id=5"):
         edit.then(random_edit(2, 3, 0, pad_id=5))
+    with pytest.raises(TypeError, match="x must be a tensor .*got list"):
+        edit.align([[1.0, 2.0, 3.0]] * 2)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="other must be an edit.*got int"):
+        edit.then(3)  # type: ignore[arg-type]

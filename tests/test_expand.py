@@ -134,5 +134,9 @@ def test_errors() -> None:
         sa.prefixes(items, side="top")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"torch.float32"):
         sa.prefixes(torch.ones(2, 3))
+    with pytest.raises(ValueError, match=r"\(1, 4\).*x.shape=\(2, 4\)"):
+        sa.prefixes(torch.tensor([[1, 2, 3, 4]])).align(torch.zeros(2, 4))
+    with pytest.raises(ValueError, match=r"\(1, 4\).*x.shape=\(1, 5\)"):
+        sa.windows(torch.tensor([[1, 2, 3, 4]]), 2).targets(torch.zeros(1, 5, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"x.shape=\(3,\)"):
         sa.prefixes(items).align(torch.ones(3))

@@ -127,6 +127,8 @@ def test_errors() -> None:
         sa.FeatureMask(0.7, 0.2)
     with pytest.raises(ValueError, match="per='item'"):
         sa.FeatureMask(0.2, 0.7, per="item")
+    with pytest.raises(TypeError, match="vectors must be a tensor .*got list"):
+        sa.FeatureMask(0.2, 0.7).sample([[[1.0]]])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="fields=0"):
         sa.FeatureMask(0.2, 0.7, fields=0)
     with pytest.raises(ValueError, match="fields=3 .* got 8"):

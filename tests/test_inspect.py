@@ -60,6 +60,21 @@ def test_picture_shows_rows_new_ids_and_the_future() -> None:
         sa.inspect.draw(axes, EDIT, 2, ITEMS)
 
 
+def test_picture_of_packed_rows_is_that_of_the_padded_ones() -> None:
+    rows = sa.pack(ITEMS)
+    edit = sa.Reorder(1.0, 1.0).sample(rows, generator=torch.Generator().manual_seed(3))
+    packed, padded = Figure().add_subplot(), Figure().add_subplot()
+    sa.inspect.draw(packed, edit, 1, rows)
+    sa.inspect.draw(padded, edit.pad(), 1, ITEMS)
+    assert [t.get_text() for t in packed.texts] == [t.get_text() for t in padded.texts]
+    assert [t.get_text() for t in packed.texts][5:] != ["1", "2", "3", "4", "5"], "the draw moved something"
+
+
+def test_summary_is_of_operators() -> None:
+    with pytest.raises(TypeError, match="got MixupOp: pass mix.operator"):
+        sa.inspect.summarize(sa.MixupOp(sa.Crop(0.5, 0.5)), ITEMS)  # type: ignore[arg-type]
+
+
 def test_picture_draws_the_first_slot_too() -> None:
     axes = Figure().add_subplot()
     items = torch.tensor([[4, 6]])

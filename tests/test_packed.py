@@ -217,6 +217,8 @@ def test_describe() -> None:
     items = sa.pack([[1, 2, 3, 4]], length=6)
     edit = sa.Crop(0.5, 0.5).sample(items, generator=torch.Generator().manual_seed(0))
     assert ". . 1 2 3 4" in edit.describe(0, items) and "rate 0.50" in edit.describe(0)
+    assert sa.inspect.describe(edit, 0, items) == sa.inspect.describe(edit.pad(), 0, items.pad())
+    assert sa.inspect.describe(edit, 0, sa.pack(items.nested())) == edit.describe(0, items)
 
 
 def test_errors() -> None:
@@ -238,6 +240,12 @@ def test_errors() -> None:
         sa.Crop(0.5, 0.5).sample(sa.Packed(items.values, items.offsets, 3))
     with pytest.raises(ValueError, match="sampled|share"):
         edit.then(sa.Crop(0.5, 0.5).sample(sa.pack([[1]])))
+    with pytest.raises(TypeError, match="other must be an edit.*got Edit"):
+        edit.then(edit.pad())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="x must be a tensor .*got list"):
+        edit.align([1.0] * 6)  # type: ignore[type-var]
+    with pytest.raises(TypeError, match="lengths must be a tensor .*got list"):
+        sa.pack(torch.arange(4), lengths=[1, 3])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="one key.*keyed"):
         sa.pack(Jagged(torch.arange(4), torch.tensor([1, 1, 1, 1]), ["item", "time"]))
     with pytest.raises(ValueError, match="ascend from 0"):

@@ -251,6 +251,19 @@ def test_members_move_and_switch_with_their_policy() -> None:
     assert not any(module.training for module in policy.eval().modules())
 
 
+def test_a_cast_of_the_model_leaves_the_odds_alone() -> None:
+    """bfloat16 has 8 bits: thresholds of 0.1 + 0.2 in it would give the second operator a share of 0.2 no more."""
+    policy = sa.Policy(marked(0.1, 0.2, 0.3), weights=[0.1, 0.2, 0.7])
+    learned = sa.AdaptivePolicy(marked(0.1, 0.2), warmup=0)
+    learned.value.fill_(1.2345678)
+    expected = policy.thresholds.clone()
+    model = torch.nn.ModuleList([policy, learned, torch.nn.Linear(2, 2)]).bfloat16()
+    assert model[2].weight.dtype == torch.bfloat16
+    assert policy.thresholds.dtype == torch.float32 and torch.equal(policy.thresholds, expected)
+    assert torch.equal(learned.value, torch.full_like(learned.value, 1.2345678))
+    assert {buffer.device.type for buffer in model.to("meta").buffers()} == {"meta"}
+
+
 def build(kind: str, operators: object) -> sa.Augmentation:
     return sa.SomeOf(1, operators) if kind == "SomeOf" else getattr(sa, kind)(operators)  # type: ignore[arg-type]
 
@@ -306,6 +319,14 @@ def test_wrong_options() -> None:
         sa.LengthPolicy(3, crop, sa.Crop(0.2, 0.7, pad_id=7))
     with pytest.raises(TypeError, match="operators"):
         sa.Maybe("crop", p=0.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="weights=1.0"):
+        sa.Policy([crop], weights=1.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="buckets=5"):
+        sa.AdaptivePolicy([crop], buckets=5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at least 0.0, and finite, got threshold=inf"):
+        sa.VariancePolicy(float("inf"), crop, crop)
+    with pytest.raises(TypeError, match=r"low=tensor\(0.2.*: use its .item\(\)"):
+        sa.Crop(torch.tensor(0.2), 0.7)  # type: ignore[arg-type]
 
 
 @given(batch=batches(), chosen=names, views=st.integers(1, 9), seed=seeds)

@@ -243,6 +243,11 @@ def test_errors() -> None:
         build([[1, V + 1]], V)
     with pytest.raises(ValueError, match="got -2"):
         build([[1, -2]], V)
+    for row in ([1.5, 2.0], ["a", "b"], [[1, 2]], torch.tensor([True, False])):
+        with pytest.raises(TypeError, match=r"whole ids, got .* in row 1"):
+            sa.ItemSimilarity.from_sequences([[1, 2], row], V)  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="got NoneType"):
+        sa.ItemSimilarity.from_sequences([[1, 2]], V).hybrid(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_items=0"):
         build([[1, 2]], 0)
     with pytest.raises(ValueError, match="k=0"):

@@ -55,7 +55,7 @@ class Insert(Operator):
         top: how many of the nearest to choose from, in 1..K.
         temperature: draw among them by softmax(score / temperature), low values nearly always the nearest; ``None``: each as
             likely. Needs the scores of an :class:`~seqaug.ItemSimilarity`.
-        exclude_row: never put in an item that the row already has.
+        exclude_row: never put in an item that the row already has, unless it has the whole catalog.
         pad_id: the id of padding.
         side: where the padding is.
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from typing_extensions import Self
 
+from seqaug._buffers import move_without_casting
 from seqaug._checks import can_look, check_count, check_number, no_such_row
 from seqaug.noise import Noise, pick
 from seqaug.operators.alias import alias_table, pick_alias
@@ -27,7 +30,7 @@ class Neighbours(nn.Module):
         top: how many of the nearest to choose from, in 1..K.
         temperature: the nearest are drawn by softmax(score / temperature), for which the table must have scores;
             ``None``: each as likely.
-        exclude_row: never choose an item that the row already has.
+        exclude_row: never choose an item that the row already has; of a row that has the whole catalog, one of its own.
         pad_id: the id of padding, never chosen. Where it is one of 1..V, the V items are 0..V without it.
     """
 
@@ -62,6 +65,10 @@ class Neighbours(nn.Module):
         self.shards = neighbours if isinstance(neighbours, ShardedTable) else None
         for name, table in self._tables(neighbours).items():
             self.register_buffer(name, table, persistent=False)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        move_without_casting(self, super()._apply, fn, recurse)
+        return self
 
     @property
     def rows(self) -> int:

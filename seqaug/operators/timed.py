@@ -272,7 +272,7 @@ class TimeSubstitute(Substitute):
         top: how many of the nearest to choose from, in 1..K.
         temperature: draw among them by softmax(score / temperature), low values nearly always the nearest; ``None``: each as
             likely. Needs the scores of an :class:`~seqaug.ItemSimilarity`.
-        exclude_row: never put in an item that the row already has.
+        exclude_row: never put in an item that the row already has, unless it has the whole catalog.
         gaps: ``"smallest"`` or ``"largest"``.
         pad_id: the id of padding.
         side: where the padding is.
@@ -333,7 +333,7 @@ class TimeInsert(Insert):
         top: how many of the nearest to choose from, in 1..K.
         temperature: draw among them by softmax(score / temperature), low values nearly always the nearest; ``None``: each as
             likely. Needs the scores of an :class:`~seqaug.ItemSimilarity`.
-        exclude_row: never put in an item that the row already has.
+        exclude_row: never put in an item that the row already has, unless it has the whole catalog.
         gaps: ``"largest"`` or ``"smallest"``.
         pad_id: the id of padding.
         side: where the padding is.

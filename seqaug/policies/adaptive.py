@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from seqaug._checks import check_count, check_number
+from seqaug._checks import check_count, check_number, check_tensor
 from seqaug._random import uniform
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
@@ -79,6 +79,8 @@ class AdaptivePolicy(Members):
         warmup: int = 100,
     ) -> None:
         super().__init__(operators)
+        if not isinstance(buckets, Iterable):
+            raise TypeError(f"buckets must be a list of lengths, got buckets={buckets!r}")
         listed = list(buckets)
         for bound in listed:
             check_count("buckets", bound, 0)
@@ -133,7 +135,7 @@ class AdaptivePolicy(Members):
                 passed over.
 
         Raises:
-            TypeError: ``edit`` was not sampled by an :class:`AdaptivePolicy`.
+            TypeError: ``edit`` was not sampled by an :class:`AdaptivePolicy`, or ``reward`` is not a tensor.
             ValueError: ``reward`` is not one number per row.
         """
         if not isinstance(edit, (AdaptiveEdit, PackedEdit)) or edit.bucket is None or edit.choice is None:
@@ -141,7 +143,7 @@ class AdaptivePolicy(Members):
                 f"edit must be one that an AdaptivePolicy sampled, got {type(edit).__name__}: "
                 "pass policy.sample(items), or mix.edit of a MixupOp around the policy"
             )
-        if reward.shape != edit.choice.shape:
+        if check_tensor("reward", reward, "of one number per row").shape != edit.choice.shape:
             raise ValueError(
                 f"reward must be one number per row {tuple(edit.choice.shape)}, got reward.shape={tuple(reward.shape)}"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ def check_weights(weights: Sequence[float] | None, members: int) -> list[float] 
     """Weights as a list of floats, one per member."""
     if weights is None:
         return None
-    if isinstance(weights, str) or not all(isinstance(weight, (int, float)) for weight in weights):
+    numbers = isinstance(weights, Iterable) and not isinstance(weights, str)
+    if not numbers or not all(isinstance(weight, (int, float)) for weight in weights):
         raise TypeError(f"weights must be numbers, one per operator, got weights={weights!r}")
     listed = [float(weight) for weight in weights]
     if len(listed) != members:
