@@ -415,6 +415,57 @@ def test_a_system_that_needs_times_says_so_at_once(data, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_data_that_a_system_cannot_be_trained_on_is_refused_at_once(tmp_path, capsys):
+    rows = tmp_path / "short.txt"
+    rows.write_text(
+        "".join(f"{user} {' '.join(str((user + n) % 40 + 1) for n in range(4))}\n" for user in range(60))
+    )
+    for system, said in (
+        ("asrep", "at least 3 training items for asrep"),
+        ("diffuasr", "for diffuasr, got 40"),
+    ):
+        wide = rows if system == "asrep" else tmp_path / "wide.txt"
+        if system == "diffuasr":
+            wide.write_text("".join(f"{user} {' '.join(map(str, range(1, 41)))}\n" for user in range(60)))
+        assert job("--data", wide, "--system", system, "--out", tmp_path / "run", *SMALL) == 2
+        assert said in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_control_of_other_data_is_refused(data, tmp_path, capsys):
+    """Other items under the same name, and as many of them."""
+    shared = ["--epochs", 1, *SMALL]
+    assert job("--data", data, "--system", "sasrec-ice", "--out", tmp_path / "a", *shared) == 0
+    other = tmp_path / data.name
+    lines = [line.split() for line in data.read_text().splitlines()]
+    other.write_text("".join(f"{user} {' '.join(reversed(items))}\n" for user, *items in lines))
+    control = tmp_path / "a" / "sasrec-ice"
+    words = ["--data", other, "--system", "rmhsaocl", "--control", control, "--out", tmp_path / "b", *shared]
+    assert job(*words) == 2
+    assert "of the data small, got one of other users or items" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
+def test_later_stages_are_not_left_behind(data, tmp_path, capsys):
+    """What a second stage has begun with cannot be trained longer afterwards."""
+    out = tmp_path / "run"
+    options = ["--data", data, "--system", "rmhsaocl", "--stages", 2, "--mixes", "1+1", *SMALL]
+    assert job(*options, "--epochs", 1, "--out", out) == 0
+    before = result(out / "rmhsaocl")
+    for option, value in (("--epochs", 2), ("--patience", 3)):
+        assert job("--resume", out, option, value) == 2
+        assert "since rmhsaocl trains in stages" in capsys.readouterr().err
+    assert job("--resume", out, "--epochs", 1) == 0 and result(out / "rmhsaocl") == before
+
+
+def test_each_system_is_compared_with_its_own_control(data, tmp_path):
+    out = tmp_path / "run"
+    assert job("--data", data, "--system", "cl4srec,cl4srec-ice", "--epochs", 1, "--out", out, *SMALL) == 0
+    pairs = [(test["first"], test["second"]) for test in json.loads((out / "comparison.json").read_text())]
+    assert pairs == [
+        ("cl4srec", "sasrec"), ("cl4srec-ice", "sasrec"), ("cl4srec-ice", "cl4srec"), ("cl4srec-ice", "sasrec-ice"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

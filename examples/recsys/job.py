@@ -124,12 +124,7 @@ def _new(given: dict[str, Any], out: str | None, quiet: bool) -> Job:
     if out:
         _check_new(Path(out))
     dataset = load(source, quiet)
-    needing = [name for name, settings in systems.items() if settings.needs_times]
-    if dataset.times is None and needing:
-        raise UsageError(
-            f"expected times of the items for {needing[0]}, got {dataset.name} without; give a table of interactions "
-            "(CSV, parquet) with a timestamp column"
-        )
+    _check_same_data(control, dataset)
     folder = Path(out or f"runs/{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     return Job(
         folder,
@@ -181,9 +176,9 @@ def _continued(given: dict[str, Any], folder: Path, quiet: bool) -> Job:
                 f"expected the options of the run in {folder} ({was}), got {name}={value}; leave it out, or start a new run"
             )
     changed = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
-    systems = [
-        check(dataclasses.replace(Settings.from_json(values), **changed)) for values in config["systems"]
-    ]
+    stopped = [Settings.from_json(values) for values in config["systems"]]
+    _check_stages(changed, stopped, folder)
+    systems = [check(dataclasses.replace(settings, **changed)) for settings in stopped]
     control = config["control"]
     _check_control(control, {settings.system: settings for settings in systems})
     job = Job(
@@ -195,6 +190,18 @@ def _continued(given: dict[str, Any], folder: Path, quiet: bool) -> Job:
             f"expected the data the run in {folder} was started on, got another {job.source}; start a new run"
         )
     return job
+
+
+def _check_stages(changed: dict[str, Any], stopped: list[Settings], folder: Path) -> None:
+    """Training may be made longer, but not that of a stage whose outcome a later one has begun with."""
+    for settings in stopped:
+        for name in ("epochs", "patience"):
+            was = getattr(settings, name)
+            if settings.has_stages and changed.get(name, was) != was:
+                raise UsageError(
+                    f"expected the {name} of the run in {folder} ({name}={was}), since {settings.system} trains in stages that "
+                    f"begin where others ended, got {name}={changed[name]}; leave it out, or start a new run"
+                )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -259,6 +266,19 @@ def _check_control(control: str | None, systems: dict[str, Settings]) -> None:
                     f"expected --control to be of the settings of {settings.system} but for the augmentation, got "
                     f"{name}={its[name]} in {control} instead of {value}; give {option}, or train another control"
                 )
+
+
+def _check_same_data(control: str | None, dataset: Dataset) -> None:
+    """A control of other items or users would be compared, or begun from, all the same: its run knows what it was trained on."""
+    config = None if control is None else Path(control).parent / "config.json"
+    if config is None or not config.exists():
+        return
+    its = read_config(config.parent)
+    if its["fingerprint"] != dataset.fingerprint():
+        raise UsageError(
+            f"expected --control to be of the data {dataset.name}, got one of other users or items ({its['source']}) in "
+            f"{control}; give its --data, or train another control"
+        )
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

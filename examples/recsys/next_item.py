@@ -51,6 +51,14 @@ class NextItem(nn.Module):
         self.negatives = sa.UniformNegatives(data.num_items, k=settings.negatives or usual, per=per)
 
     @classmethod
+    def check(cls, data: Dataset, settings: Settings) -> None:
+        """Refuse a data set that the system cannot be trained on, before anything is trained or written.
+
+        Raises:
+            UsageError: says what the data set lacks.
+        """
+
+    @classmethod
     def prepare(
         cls, data: Dataset, settings: Settings, folder: Path, control: Path, quiet: bool = False
     ) -> Start:

@@ -37,9 +37,12 @@ def run_systems(job: Job, hybrid: type[NextItem], others: Mapping[str, type[Next
     say(f"protocol: leave-one-out, {PROTOCOL}", job.quiet)
     say(f"machine: {facts.machine_line()}", job.quiet)
     say(f"run folder: {out}", job.quiet)
+    kinds = {settings.system: others.get(family(settings.system), hybrid) for settings in systems}
+    for settings in systems:
+        kinds[settings.system].check(data, settings)
     ranks.from_lead(lambda: begin(job, facts))
     for settings in systems:
-        train_one(job, settings, others.get(family(settings.system), hybrid), facts)
+        train_one(job, settings, kinds[settings.system], facts)
     ranks.from_lead(lambda: finish(job))
 
 
@@ -173,7 +176,7 @@ def draw(job: Job) -> None:
 
 
 def finish(job: Job) -> None:
-    """The curves, the table, and the paired t-tests of the last system against each of the others."""
+    """The curves, the table, and paired t-tests: every system against its control, and the last against all others."""
     draw(job)
     folders = [job.folder(settings) for settings in job.systems]
     if job.control:
@@ -183,7 +186,13 @@ def finish(job: Job) -> None:
         [results.read_result(folder) | {"ranks": results.read_ranks(folder, users)} for folder in folders]
     )
     text = report.table(tested)
-    tests = [report.compare(tested[-1], other) for other in tested[:-1]]
+    controls = {settings.system: control_of(settings) for settings in job.systems if settings.augmented}
+    tests = [
+        report.compare(one, other)
+        for number, one in enumerate(tested)
+        for other in tested[:number]
+        if one is tested[-1] or other.system == controls.get(one.system)
+    ]
     text += "".join("\n" + report.comparison_line(test) for test in tests)
     files.write_text(job.out / "report.txt", text + "\n")
     files.write_json(job.out / "comparison.json", tests)

@@ -93,9 +93,9 @@ class Settings:
         return self.stages == 2 or family(self.system) == "diffuasr"
 
     @property
-    def needs_times(self) -> bool:
-        """Whether the data set has to know when each item came."""
-        return family(self.system) == "ticoserec"
+    def has_stages(self) -> bool:
+        """Whether what is trained first decides what is trained on then."""
+        return self.stages == 2 or family(self.system) in ("asrep", "diffuasr")
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

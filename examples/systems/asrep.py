@@ -19,6 +19,7 @@ from torch import Tensor
 from recsys import ranks
 from recsys.datasets import Dataset
 from recsys.encoders import Encoder
+from recsys.errors import UsageError
 from recsys.next_item import NextItem, Start
 from recsys.settings import Settings
 from systems.made_up import best_new, make_up
@@ -28,6 +29,15 @@ SHORT, MADE = 18, 15  # M and the number of generated items in the authors' comm
 
 class ASReP(NextItem):
     """Plain next-item training on rows that begin with made-up items."""
+
+    @classmethod
+    def check(cls, data: Dataset, settings: Settings) -> None:
+        longest = max(map(len, data.training_rows()))
+        if longest < 3:
+            raise UsageError(
+                f"expected a row of at least 3 training items for {settings.system}, of which two are read backwards and one "
+                f"is held out, got {longest} in the longest of {data.name}; take another system"
+            )
 
     @classmethod
     def prepare(

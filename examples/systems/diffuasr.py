@@ -45,6 +45,15 @@ class DiffuASR(NextItem):
     """Plain next-item training on rows that begin with made-up items, which are no targets."""
 
     @classmethod
+    def check(cls, data: Dataset, settings: Settings) -> None:
+        longest = max(map(len, data.training_rows()))
+        if data.num_items < MADE + longest:
+            raise UsageError(
+                f"expected at least {MADE} items that no row has for {settings.system}, got {data.num_items} items and a row of "
+                f"{longest}; take another system"
+            )
+
+    @classmethod
     def prepare(
         cls, data: Dataset, settings: Settings, folder: Path, control: Path, quiet: bool = False
     ) -> Start:
@@ -58,11 +67,6 @@ class DiffuASR(NextItem):
         """The items before each row, and how the diffusion model was trained."""
         vectors = unit_variance(item_vectors(read_tensors(control / "weights.safetensors")))
         rows = data.training_rows()
-        if data.num_items < MADE + max(map(len, rows)):
-            raise UsageError(
-                f"expected at least {MADE} items that no row has for diffuasr, got {data.num_items} items and a row of "
-                f"{max(map(len, rows))}; take another system"
-            )
         model, facts = train_diffusion(vectors, rows, settings, folder / "diffusion.ckpt", quiet)
         generator = torch.Generator().manual_seed(settings.seed)
 

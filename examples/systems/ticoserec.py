@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import seqaug as sa
 from recsys.datasets import Dataset, training_pairs, training_times
+from recsys.errors import UsageError
 from recsys.settings import Settings
 from systems.coserec import CoSeRec
 
@@ -22,9 +23,17 @@ EVEN = 0.85  # share of the rows that is augmented
 class TiCoSeRec(CoSeRec):
     """CoSeRec with time-aware operators."""
 
+    @classmethod
+    def check(cls, data: Dataset, settings: Settings) -> None:
+        if data.times is None:
+            raise UsageError(
+                f"expected times of the items for {settings.system}, got {data.name} without; give a table of interactions "
+                "(CSV, parquet) with a timestamp column"
+            )
+
     def build_policy(self, data: Dataset, settings: Settings, similar: sa.ItemSimilarity) -> sa.Augmentation:
         times = training_times(data, settings.max_length, prefixes=settings.prefixes)
-        assert times is not None  # the job asks for them before it begins
+        assert times is not None  # see check
         items, _ = training_pairs(data, settings.max_length, prefixes=settings.prefixes)
         substitute = sa.TimeSubstitute(SUBSTITUTED, SUBSTITUTED, similar)
         insert = sa.TimeInsert(INSERTED, INSERTED, similar)
