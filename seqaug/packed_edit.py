@@ -12,7 +12,7 @@ from torch import Tensor
 from seqaug._checks import Side, check_tensor
 from seqaug.edit import Edit
 from seqaug.groups import Cells, spread
-from seqaug.packed import Packed, begins_elsewhere, is_nested, is_packed
+from seqaug.packed import Packed, begins_elsewhere, is_nested, is_packed, pack
 
 Rows = TypeVar("Rows", Tensor, Packed)
 
@@ -158,9 +158,10 @@ class PackedEdit:
 
     def describe(self, row: int, items: Packed | None = None) -> str:
         """What happened to one row, in words; see :func:`seqaug.inspect.describe`."""
-        from seqaug.inspect import describe  # it looks at operators too, which are made of edits
-
-        return describe(self, row, items)
+        padded = (
+            None if items is None else pack(items, length=self.length).pad(side=self.side, fill=self.pad_id)
+        )
+        return self.pad().describe(row, padded)
 
     def to(self, device: torch.device | str) -> PackedEdit:
         """The same edit on another device."""
