@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from seqaug._checks import check_items, check_tensor
-from seqaug.slots import new_or_read
+from seqaug.slots import new_or_read, nothing_new
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +173,7 @@ def identity(items: Tensor, pad_id: int = 0) -> Edit:
     source = torch.where(items != pad_id, slots, -1)
     return Edit(
         source,
-        torch.full_like(items, -1),
+        nothing_new(items),
         torch.ones(items.shape[0], dtype=torch.float32, device=items.device),
         pad_id,
     )

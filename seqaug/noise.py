@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -64,7 +65,7 @@ class Noise:
     def _half_mixed(self) -> Tensor:
         """The keys but for the last step, which leaves their upper half as it is."""
         if self._scrambled is None:
-            self._scrambled = scrambled((rearrange(self.seeds, "b -> b 1") + self.distance).mul_(_STEP))
+            self._scrambled = half_mixed(rearrange(self.seeds, "b -> b 1"), self.distance)
         return self._scrambled
 
     @property
@@ -76,7 +77,7 @@ class Noise:
         if self._order_keys is None:
             # The lowest bits are the slot's own, so that no two slots of a row are equal: 20 random ones stand above them.
             if self.distance.shape[0] <= _NARROW:
-                random = (self._half_mixed() >> 33).to(torch.int32).bitwise_and_(_NOT_SLOT)
+                random = upper_half(self._half_mixed()).bitwise_and_(_NOT_SLOT)
                 self._order_keys = random.add_((self.distance + _LEAST).to(torch.int32))
             else:
                 random = (self._half_mixed() >> 33).bitwise_and_(_NOT_SLOT).mul_(1 << 20)
@@ -135,8 +136,9 @@ class Noise:
         slot = torch.arange(inside.shape[1], device=inside.device)
         if self._by_pairs:
             keys = torch.where(inside, self.order_keys.view(torch.float32), torch.inf)
-            moved = place(slot.expand(inside.shape), begin[:, None] + count_smaller(keys).long(), inside)
-            return torch.where(inside, moved, slot)
+            number = slot.int().expand(inside.shape)
+            moved = place(number, begin[:, None] + count_smaller(keys).long(), inside)
+            return torch.where(inside, moved, number).long()
         # What stands before the window sorts before it, and what stands behind it behind.
         keys = self.order_keys
         number = slot.to(keys.dtype)
@@ -157,8 +159,7 @@ class Noise:
     @property
     def bits(self) -> Tensor:
         """(B, L) int64 in [0, 2**31), uniform and independent of the order."""
-        x = self._half_mixed()
-        return (x >> 31).bitwise_xor_(x).bitwise_and_((1 << _BITS) - 1)
+        return low_bits(self._half_mixed())
 
     def of_rows(self, rows: Tensor | slice, slots: slice) -> Noise:
         """The noise of some rows in a narrower batch, in the order of the keys; see :func:`noise_of_rows`."""
@@ -314,6 +315,25 @@ def noise_of_rows(noise: Any, rows: Tensor | slice, slots: slice) -> Any:
     return noise.of_rows(rows, slots)
 
 
+def half_mixed(seeds: Tensor, distance: Tensor) -> Tensor:
+    """The keys of slots but for the last step, of the seeds of their rows and their distances (broadcast, int64)."""
+    return scrambled((seeds + distance).mul_(_STEP))
+
+
+def low_bits(x: Tensor) -> Tensor:
+    """int64 in [0, 2**31), of what :func:`half_mixed` gives: see :attr:`Noise.bits`."""
+    return (x >> 31).bitwise_xor_(x).bitwise_and_((1 << _BITS) - 1)
+
+
+def upper_half(x: Tensor) -> Tensor:
+    """(B, L) int32: the 31 highest bits of int64 numbers, a new tensor."""
+    if (
+        can_look(x) and sys.byteorder == "little" and x.stride(-1) == 1
+    ):  # without a pass over the lower halves
+        return x.view(torch.int32)[:, 1::2] >> 1
+    return (x >> 33).to(torch.int32)
+
+
 def scrambled(x: Tensor) -> Tensor:
     """Scramble 64-bit numbers, so that neighbouring ones have nothing in common in their upper half.
 
@@ -327,9 +347,11 @@ def scrambled(x: Tensor) -> Tensor:
     the last of its steps.
     """
     # Shifts of int64 carry the sign along: the masks cut it off again. Products wrap around, as they should.
-    for shift, factor in ((30, _FIRST), (27, _SECOND)):
-        x ^= (x >> shift).bitwise_and_((1 << (64 - shift)) - 1)
-        x *= factor
+    shifted = x >> 30  # a tensor of its own, used again: at this size it takes longer to get than to fill
+    x ^= shifted.bitwise_and_((1 << 34) - 1)
+    x *= _FIRST
+    x ^= torch.bitwise_right_shift(x, 27, out=shifted).bitwise_and_((1 << 37) - 1)
+    x *= _SECOND
     return x
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from seqaug._checks import Side, can_look
+from seqaug._pairs import written
 
 
 def slot_numbers(items: Tensor) -> Tensor:
@@ -54,25 +55,42 @@ def choose(chosen: Tensor, yes: Tensor | int, no: Tensor | int, dtype: torch.dty
     return bits.bitwise_and_(yes ^ no).bitwise_xor_(no)
 
 
+def nothing_new(items: Tensor) -> Tensor:
+    """(B, L) of the dtype of the items: -1 everywhere, as one number that all slots share."""
+    return items.new_full((1, 1), -1).expand(items.shape)
+
+
 def new_or_read(replaced: Tensor, read: Tensor) -> Tensor:
     """The new id of each slot, or the one it reads where there is none.
 
     Args:
         replaced: (B, L) int32 or int64; -1 for none.
-        read: (B, L) of the same dtype.
+        read: (B, L) of the same dtype; may be written over.
 
     Returns:
         (B, L) of that dtype.
     """
     if not can_look(replaced):
         return torch.where(replaced >= 0, replaced, read)
-    none = replaced >> (torch.iinfo(replaced.dtype).bits - 1)  # all ones for -1; see `choose`
-    return none.bitwise_and_(replaced ^ read).bitwise_xor_(replaced)
+    if replaced.stride() == (0, 0):  # see `nothing_new`; a batch of one row of one slot has other strides
+        return read
+    # Bits instead of a choice, see `choose`; and at this size a new tensor takes longer to get than to fill.
+    none = replaced >> (torch.iinfo(replaced.dtype).bits - 1)  # all ones for -1
+    kept = read.bitwise_and_(none)
+    return none.bitwise_not_().bitwise_and_(replaced).bitwise_or_(kept)
 
 
 def look_up(table: Tensor, index: Tensor) -> Tensor:
     """table[index], (..., K) of a table (N, K): on a CPU index_select takes a third of the time that indexing does."""
     return table.index_select(0, index.flatten()).view(*index.shape, *table.shape[1:])
+
+
+def flags(chosen: Tensor) -> Tensor:
+    """(B, L) int32: 1 where chosen, else 0; in compiled code written to memory, which takes far longer of bools.
+
+    For what is needed on both sides of what compilers leave to a kernel of its own, as a running sum.
+    """
+    return written(chosen.int())
 
 
 def place(source: Tensor, slot: Tensor, kept: Tensor) -> Tensor:

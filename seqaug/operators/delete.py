@@ -9,7 +9,7 @@ from seqaug._checks import Side
 from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Operator
-from seqaug.slots import at_least_one, first_slot, place
+from seqaug.slots import at_least_one, first_slot, flags, nothing_new, place
 
 
 def compaction(kept: Tensor, side: Side) -> Tensor:
@@ -22,9 +22,10 @@ def compaction(kept: Tensor, side: Side) -> Tensor:
     Returns:
         (B, L) int64, -1 for padding.
     """
-    begin = first_slot(kept.sum(1), kept.shape[1], side)
+    ones = flags(kept)
+    begin = first_slot(ones.sum(1), kept.shape[1], side)
     number = torch.arange(kept.shape[1], device=kept.device).expand(kept.shape)
-    return place(number, begin[:, None] + kept.cumsum(1) - 1, kept)
+    return place(number, begin[:, None] + ones.cumsum(1) - 1, ones > 0)
 
 
 class Delete(Operator):
@@ -52,4 +53,4 @@ class Delete(Operator):
         count = real.sum(1)
         rate = self.rate(noise)
         removed = noise.first(at_least_one(rate, count).minimum((count - 1).clamp(min=0)), real)
-        return Edit(compaction(real & ~removed, self.side), torch.full_like(items, -1), rate, self.pad_id)
+        return Edit(compaction(real & ~removed, self.side), nothing_new(items), rate, self.pad_id)

@@ -12,6 +12,7 @@ from seqaug.operator import Operator
 from seqaug.operators.neighbours import Neighbours
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
+from seqaug.slots import flags
 
 
 def insertion(real: Tensor, chosen: Tensor, side: Side) -> tuple[Tensor, Tensor]:
@@ -27,7 +28,8 @@ def insertion(real: Tensor, chosen: Tensor, side: Side) -> tuple[Tensor, Tensor]
     """
     slots = real.shape[1]
     number = 1 + torch.arange(slots, device=real.device)
-    before = chosen.cumsum(1)  # (batch, slots): insertions up to each item, its own among them
+    ones = flags(chosen)
+    before = ones.cumsum(1)  # (batch, slots): insertions up to each item, its own among them
     # Padded on the left, the row grows to the left; on the right, the slots that would fall out are pushed out on the left.
     pushed = before[:, -1:].clone()
     if side == "right":
@@ -36,7 +38,7 @@ def insertion(real: Tensor, chosen: Tensor, side: Side) -> tuple[Tensor, Tensor]
     into = before.add_(number).sub_(pushed).clamp_(min=0).mul_(real)
     # Items write their number, chosen ones its complement: the free slot before such a one reads it as well.
     written = torch.zeros(real.shape[0], slots + 2, dtype=torch.int32, device=real.device)
-    written.scatter_(1, into, chosen.int().neg_().bitwise_xor_(number.int()))
+    written.scatter_(1, into, ones.neg().bitwise_xor_(number.int()))
     complement = written >> 31  # all ones for a complement
     read = written.bitwise_xor_(complement)
     source = (read[:, 2:] & complement[:, 2:]).bitwise_or_(read[:, 1:-1]).sub_(1)

@@ -13,12 +13,13 @@ from typing_extensions import Self
 
 from seqaug._buffers import move_without_casting
 from seqaug._checks import can_look, check_count, check_number, no_such_row
+from seqaug._pairs import worth_comparing, written
 from seqaug.noise import Noise, pick
 from seqaug.operators.alias import alias_table, pick_alias
 from seqaug.operators.not_in_row import is_in_row, one_of, similar_at, similar_not_in_row, stranger
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import choose, look_up
+from seqaug.slots import choose, flags, look_up
 
 
 class Neighbours(nn.Module):
@@ -35,6 +36,7 @@ class Neighbours(nn.Module):
     """
 
     ids: Tensor
+    first: Tensor  # the first column of them, which is read most
     scores: (
         Tensor | None
     )  # divided by the temperature; of those that cannot be chosen -inf; None: each is as likely
@@ -118,6 +120,8 @@ class Neighbours(nn.Module):
             (B, L) ids of the dtype of ``items``; -1 in all other slots.
         """
         if not can_look(items) or self.shards is not None:
+            if self.exclude_row:
+                chosen = flags(chosen) > 0  # on both sides of a kernel of its own
             found = self._everywhere(items, real, chosen, noise)
             if into is not None:
                 found, chosen = found.gather(1, into[0].clamp(min=0)), into[1]
@@ -155,12 +159,29 @@ class Neighbours(nn.Module):
             found = self._near(row, lambda: noise.bits)
             return torch.where(found > 0, found, stranger(noise.bits, num_items, self.pad_id))
         if items.device.type == "cpu" and self.shards is None:
-            return similar_not_in_row(self.ids, self.scores, items, chosen, noise.bits, self.top, self.pad_id)
+            return self._not_in_row(items, row, chosen, noise)
         near = self.nearest(row)
         allowed = (near > 0) & ~is_in_row(near, row, self.rows - 1)
         scores = None if self.scores is None else self.scores[row]
         found = one_of(near, allowed, scores, lambda: noise.bits, self.top)
         return torch.where(found > 0, found, stranger(noise.bits, num_items, self.pad_id, items))
+
+    def _not_in_row(self, items: Tensor, row: Tensor, chosen: Tensor, noise: Noise) -> Tensor:
+        """:meth:`_everywhere` with ``exclude_row``, for compiled code on a CPU: what takes looking is done by a kernel of its own."""
+
+        def look(chosen: Tensor) -> Tensor:
+            ids, scores, pad_id = self.ids, self.scores, self.pad_id
+            return similar_not_in_row(
+                ids, scores, items, chosen, noise.seeds, noise.distance, self.top, pad_id
+            )
+
+        if self.top > 1 or not worth_comparing(row.shape[1], self.rows):
+            return look(chosen)
+        # Most of the nearest are not in the row: whether they are, all pairs say in less time than the kernel needs to begin.
+        nearest = written(look_up(self.first, row))
+        taken = rearrange(is_in_row(rearrange(nearest, "b l -> b l 1"), row, self.rows), "b l 1 -> b l")
+        found = look((chosen & (taken | (nearest == 0))).int())  # compiled code takes long to write bools
+        return torch.where(found >= 0, found, nearest)
 
     def _near(self, ids: Tensor, bits: Callable[[], Tensor]) -> Tensor:
         """A neighbour of each of the ids, 0 where there is none.
@@ -208,7 +229,8 @@ class Neighbours(nn.Module):
         last = (ids == 0).int().sort(dim=1, stable=True).indices  # what is none comes last
         ids, scores = ids.gather(1, last).long(), scores.gather(1, last)
         if self.exclude_row:
-            return {"ids": ids} if self.temperature is None else {"ids": ids, "scores": scores.float()}
+            tables = {"ids": ids, "first": ids[:, 0].contiguous()}
+            return tables if self.temperature is None else tables | {"scores": scores.float()}
         # Where only the first few are ever read, the rest would only be carried through the cache.
         ids, scores = ids[:, : self.top].contiguous(), scores[:, : self.top]
         if self.top == 1 or self.shards is not None:

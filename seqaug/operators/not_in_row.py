@@ -8,10 +8,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from seqaug._pairs import count_pairs, float_bits, worth_comparing
+from seqaug._pairs import count_pairs, float_bits, worth_comparing, written
 from seqaug._random import uniform_excluding
-from seqaug.noise import pick, unit
+from seqaug.noise import half_mixed, low_bits, pick, unit
 from seqaug.slots import look_up
+
+_COMPARED = 1 << 18  # pairs of a neighbour and an item of its row up to which all are compared
 
 
 def is_in_row(ids: Tensor, row: Tensor, largest: int) -> Tensor:
@@ -27,7 +29,7 @@ def is_in_row(ids: Tensor, row: Tensor, largest: int) -> Tensor:
     """
     wanted = rearrange(ids, "b l k -> b (l k)")
     if worth_comparing(row.shape[1], largest):
-        same = count_pairs(float_bits(wanted), float_bits(row), lambda one, other, _: one == other)
+        same = count_pairs(written(float_bits(wanted)), float_bits(row), lambda one, other, _: one == other)
         return rearrange(same > 0, "b (l k) -> b l k", l=ids.shape[1])
     ordered = row.sort(1).values.contiguous()
     place = torch.searchsorted(ordered, wanted).clamp(max=row.shape[1] - 1)
@@ -158,12 +160,17 @@ def similar_at(
     row = torch.where(items != pad_id, items, 0).long()
     number = at // row.shape[1]
     ids = look_up(row.flatten(), at)
-    columns = first_not_in_row(table, ids, number, row, top)
-    place = rearrange(ids * table.shape[1], "m -> m 1") + columns.clamp(min=0)
-    near = look_up(table.flatten(), place)
-    found = one_of(
-        near, columns >= 0, None if scores is None else look_up(scores.flatten(), place), bits, top
-    )
+    if ids.numel() * table.shape[1] * row.shape[1] <= _COMPARED:  # fewer calls than a search takes
+        near = look_up(table, ids)
+        same = rearrange(near, "m k -> m k 1") == rearrange(look_up(row, number), "m l -> m 1 l")
+        allowed = (near > 0) & ~same.any(2)
+        weights = None if scores is None else look_up(scores, ids)
+    else:
+        columns = first_not_in_row(table, ids, number, row, top)
+        place = rearrange(ids * table.shape[1], "m -> m 1") + columns.clamp(min=0)
+        near, allowed = look_up(table.flatten(), place), columns >= 0
+        weights = None if scores is None else look_up(scores.flatten(), place)
+    found = one_of(near, allowed, weights, bits, top)
     lonely = (found == 0).nonzero().squeeze(1)
     if lonely.numel() > 0:
         drawn = rearrange(bits()[lonely], "n -> n 1")
@@ -173,17 +180,43 @@ def similar_at(
 
 @torch.library.custom_op("seqaug::similar_not_in_row", mutates_args=())
 def similar_not_in_row(
-    table: Tensor, scores: Tensor | None, items: Tensor, chosen: Tensor, bits: Tensor, top: int, pad_id: int
+    table: Tensor,
+    scores: Tensor | None,
+    items: Tensor,
+    chosen: Tensor,
+    seeds: Tensor,
+    distance: Tensor,
+    top: int,
+    pad_id: int,
 ) -> Tensor:
-    """:func:`similar_at` the chosen slots, (B, L) of the dtype of ``items``, -1 elsewhere: for compiled code, which cannot look."""
-    at = chosen.flatten().nonzero().squeeze(1)
-    found = similar_at(table, scores, items, at, lambda: look_up(bits.flatten(), at), top, pad_id)
+    """:func:`similar_at` the chosen slots, (B, L) of the dtype of ``items``, -1 elsewhere: for compiled code, which cannot look.
+
+    ``seeds`` and ``distance`` are those of the noise, of which few bits are needed.
+    """
     similar = torch.full_like(items, -1).flatten()
-    return similar.index_copy_(0, at, found.to(items.dtype)).view(items.shape)
+    at = chosen.flatten().nonzero().squeeze(1)
+    if at.numel() > 0:
+        # Often few rows have such a slot, and the others are not looked at.
+        slots = items.shape[1]
+        row, slot = at // slots, at % slots
+        rows, place = torch.unique_consecutive(row, return_inverse=True)
+        found = similar_at(
+            table, scores, look_up(items, rows), place * slots + slot,
+            lambda: low_bits(half_mixed(look_up(seeds, row), look_up(distance, slot))), top, pad_id,
+        )  # fmt: skip
+        similar.index_copy_(0, at, found.to(items.dtype))
+    return similar.view(items.shape)
 
 
 @similar_not_in_row.register_fake
 def _(
-    table: Tensor, scores: Tensor | None, items: Tensor, chosen: Tensor, bits: Tensor, top: int, pad_id: int
+    table: Tensor,
+    scores: Tensor | None,
+    items: Tensor,
+    chosen: Tensor,
+    seeds: Tensor,
+    distance: Tensor,
+    top: int,
+    pad_id: int,
 ) -> Tensor:
     return torch.empty_like(items)

@@ -17,7 +17,7 @@ from seqaug.operators.mask import Mask
 from seqaug.operators.substitute import Substitute
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import at_least_one, first_slot, fraction, offset, slot_numbers
+from seqaug.slots import at_least_one, first_slot, fraction, nothing_new, offset, slot_numbers
 
 _GAPS = ("largest", "smallest")
 # Of sums of n squares up to 1, per n**2: variances of gaps that differ by less count as the same.
@@ -141,7 +141,7 @@ def most_even_window(
     )
     spread.masked_fill_(outside, torch.inf)
     least = spread <= spread.amin(1, keepdim=True).clamp(min=0.0) + _ROUNDING * count.square()[:, None]
-    rank = least.cumsum(1, dtype=torch.int32)
+    rank = least.int().cumsum(1)
     wanted = 1 + offset(uniform, (rank[:, -1] - 1).clamp(min=0))
     return (rank < wanted[:, None]).sum(1).clamp(max=slots - 1)
 
@@ -177,7 +177,7 @@ class TimeCrop(Operator):
         gaps = gaps_before(real, needed(timestamps, self))
         start = most_even_window(first, count, gaps, kept, noise.start) - first
         source = window_source(items, count, start, kept, self.side)
-        return Edit(source, torch.full_like(items, -1), rate, self.pad_id)
+        return Edit(source, nothing_new(items), rate, self.pad_id)
 
 
 class TimeReorder(Operator):
@@ -213,7 +213,7 @@ class TimeReorder(Operator):
         begin = most_even_window(first, count, gaps, width, noise.start)
         into = slot_numbers(items) - begin[:, None]  # (batch, slots): place within the window
         moved = noise.shuffled((into >= 0) & (into < width[:, None]), begin)
-        return Edit(torch.where(real, moved, -1), torch.full_like(items, -1), rate, self.pad_id)
+        return Edit(torch.where(real, moved, -1), nothing_new(items), rate, self.pad_id)
 
 
 class TimeMask(Mask):
