@@ -143,6 +143,23 @@ def test_an_edit_is_a_value() -> None:
     assert moved.to("meta").source.device.type == "meta"
 
 
+def test_one_number_for_all_slots_is_the_new_id() -> None:
+    """-1 that all slots share means that there is nothing new; any other number that they share is new."""
+    items = torch.tensor([[0, 1, 2], [3, 4, 5]])
+    for new in (7, 0, -1):
+        for dtype in (torch.int64, torch.int32):
+            shared = torch.tensor(new, dtype=dtype).expand(2, 3)
+            edit = dataclasses.replace(identity(items.to(dtype)), replaced=shared)
+            assert same(edit, dataclasses.replace(edit, replaced=shared.contiguous()))
+            assert torch.equal(edit(items), dataclasses.replace(edit, replaced=shared.contiguous())(items))
+            rows = sa.pack(items)
+            packed = sa.Crop(1.0, 1.0).sample(rows)
+            shared = torch.tensor(new, dtype=dtype).expand(5)
+            found = dataclasses.replace(packed, replaced=shared)(rows).values
+            assert torch.equal(found, dataclasses.replace(packed, replaced=shared.contiguous())(rows).values)
+            assert found.tolist() == ([1, 2, 3, 4, 5] if new < 0 else [new] * 5)
+
+
 def test_errors() -> None:
     edit = random_edit(2, 3, 0)
     with pytest.raises(TypeError, match="items.dtype=torch.float32"):
