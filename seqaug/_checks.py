@@ -93,6 +93,26 @@ def check_fits(name: str, value: int, dtype: torch.dtype) -> None:
         raise ValueError(f"{name} must fit into ids of {dtype}, got {name}={value}{hint}")
 
 
+def check_pad_id(pad_id: object, dtype: torch.dtype = torch.int64) -> None:
+    if isinstance(pad_id, bool) or not isinstance(pad_id, int):
+        raise TypeError(f"pad_id must be a whole number, got pad_id={pad_id!r}{_hint(pad_id)}")
+    check_fits("pad_id", pad_id, dtype)
+
+
+def check_fill(fill: float | int | bool, dtype: torch.dtype) -> None:
+    """What padded slots hold: a number that the dtype can hold, which would come out as another one."""
+    if dtype == torch.bool:
+        fits = fill in (0, 1)
+    elif dtype.is_floating_point or dtype.is_complex:
+        return
+    else:
+        fits = float(fill).is_integer() and torch.iinfo(dtype).min <= fill <= torch.iinfo(dtype).max
+    if not fits:
+        raise ValueError(
+            f"fill must be a value of {dtype}, got fill={fill!r}: pass another, or another dtype"
+        )
+
+
 def check_times(timestamps: object) -> None:
     """Times that can be subtracted and compared."""
     dtype = check_tensor("timestamps", timestamps, "aligned with the items").dtype

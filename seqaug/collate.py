@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from seqaug._checks import Side, check_count, check_side
+from seqaug._checks import Side, check_count, check_ids, check_side
 from seqaug.packed import Packed, pack
 
 _APART = 0x9E3779B97F4A7C15  # between the seeds of two ranks; odd, also in the low 32 bits, which are all that CPUs seed with
@@ -111,7 +111,9 @@ class Collate:
             ``"edits"``, a tuple of ``views`` draws.
 
         Raises:
-            ValueError: rows with other names, parts of a row of different lengths, or an item that is the pad id.
+            TypeError: items that are no whole ids.
+            ValueError: rows with other names, parts of a row of different lengths, an item that is the pad id, or rows that
+                have "edits" of their own, with an operator.
         """
         rows = [row if isinstance(row, Mapping) else {"items": row} for row in rows]
         names = list(rows[0]) if rows else ["items"]
@@ -120,8 +122,13 @@ class Collate:
                 raise ValueError(
                     f'rows must have the same names, among them "items", got {list(row)} in row {number} after {names}'
                 )
+        if self.operator is not None and "edits" in names:
+            raise ValueError(
+                f'"edits" is what the operator draws, got rows with the names {names}: rename theirs'
+            )
         columns = {name: [row[name] for row in rows] for name in names}
         items = pack(columns["items"], length=self.length)
+        check_ids(items.values)
         if bool((items.values == self.pad_id).any()):
             raise ValueError(
                 f"a row holds the pad id, got pad_id={self.pad_id}: renumber its items or pass another pad_id"
@@ -154,7 +161,7 @@ class Collate:
         """The generator of this process: one that goes on over the batches and epochs of a worker."""
         worker = get_worker_info()
         seed = torch.initial_seed() if worker is None else worker.seed
-        if self._generator is None or seed != self._seed:  # another process, or seeded anew
+        if self._generator is None or seed != self._seed:  # another process, or another seed
             rank = current_rank() if self.rank is None else self.rank
             self._seed = seed
             self._generator = torch.Generator().manual_seed((seed + rank * _APART) % 2**63)

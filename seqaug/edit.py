@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from seqaug._checks import check_items, check_tensor
-from seqaug.slots import new_or_read, nothing_new
+from seqaug._checks import check_fill, check_items, check_tensor
+from seqaug.slots import new_or_read
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +87,11 @@ class Edit:
 
         Raises:
             TypeError: ``x`` is not a tensor.
-            ValueError: the first two axes of ``x`` are not those of the edit.
+            ValueError: the first two axes of ``x`` are not those of the edit, or its dtype cannot hold ``fill``.
         """
         check_tensor("x", x, "(batch, slots, ...)")
         self._check_aligned(x)
+        check_fill(fill, x.dtype)
         trailing = (1,) * (x.ndim - 2)
         index = self.source.clamp(min=0).reshape(*self.source.shape, *trailing).expand_as(x)
         valid = self.valid.reshape(*self.source.shape, *trailing)
@@ -173,7 +174,7 @@ def identity(items: Tensor, pad_id: int = 0) -> Edit:
     source = torch.where(items != pad_id, slots, -1)
     return Edit(
         source,
-        nothing_new(items),
+        torch.full_like(items, -1),
         torch.ones(items.shape[0], dtype=torch.float32, device=items.device),
         pad_id,
     )

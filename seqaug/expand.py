@@ -8,7 +8,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-from seqaug._checks import Side, check_count, check_items, check_side, check_tensor
+from seqaug._checks import Side, check_count, check_fill, check_items, check_pad_id, check_side, check_tensor
 from seqaug.slots import first_slot
 
 
@@ -55,6 +55,7 @@ class Expansion:
     def targets(self, target: Tensor, fill: int | None = None) -> Tensor:
         """(N, W) ids: targets (B, L) where they count, elsewhere ``fill``, which is the pad id unless given."""
         fill = self.pad_id if fill is None else fill
+        check_items(target)
         return torch.where(self.asked, self.align(target, fill=fill), fill)
 
     def align(self, x: Tensor, fill: float | int | bool = 0) -> Tensor:
@@ -77,6 +78,7 @@ class Expansion:
             raise ValueError(
                 f"x must be aligned with the batch, (batch, slots, ...){of}, got x.shape={shape}"
             )
+        check_fill(fill, x.dtype)
         read = x[self.row[:, None], self.source.clamp(min=0)]
         real = (self.source >= 0).reshape(*self.source.shape, *(1,) * (x.ndim - 2))
         return torch.where(real, read, torch.full((), fill, dtype=x.dtype, device=x.device))
@@ -115,6 +117,8 @@ def prefixes(items: Tensor, *, most: int | None = None, pad_id: int = 0, side: S
     Source: Tan, Xu and Liu, Improved Recurrent Neural Networks for Session-based Recommendations, 2016, section 3.1.
     """
     check_items(items)
+    check_pad_id(pad_id, items.dtype)
+    check_side(side)
     if most is not None:
         check_count("most", most, 1)
     slots = items.shape[1]
@@ -154,6 +158,8 @@ def windows(items: Tensor, size: int, *, stride: int = 1, pad_id: int = 0, side:
     Source: Tang and Wang, Caser, 2018, section 3.4.
     """
     check_items(items)
+    check_pad_id(pad_id, items.dtype)
+    check_side(side)
     check_count("size", size, 1)
     check_count("stride", stride, 1)
     if stride > size:
@@ -177,7 +183,6 @@ def _parts(
     items: Tensor, begin: Tensor, end: Tensor, asked: Tensor, width: int, pad_id: int, side: Side
 ) -> Expansion:
     """An expansion out of the first and the last (exclusive) item of each part, and the first whose target counts: (B, parts)."""
-    check_side(side)
     rows, parts = begin.shape
     count = repeat((items != pad_id).sum(1), "b -> (b p)", p=parts)
     begin, end, asked = (rearrange(x, "b p -> (b p)") for x in (begin, end, asked))

@@ -51,8 +51,10 @@ class DroppedFeatures:
             (B, L, D) of the same dtype.
 
         Raises:
+            TypeError: ``vectors`` is not a tensor.
             ValueError: ``vectors`` are not aligned with the draw.
         """
+        check_tensor("vectors", vectors, "(batch, slots, features)")
         rows, slots, features = self.dropped.shape
         if vectors.ndim != 3 or vectors.shape[::2] != (rows, features) or slots not in (1, vectors.shape[1]):
             raise ValueError(

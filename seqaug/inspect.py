@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqaug._checks import check_items
+from seqaug._checks import check_items, check_tensor
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
 from seqaug.packed import Packed, pack
@@ -121,6 +121,8 @@ def _box(axes: Any, slot: int, height: float, item: int, pad_id: int, color: str
 def padded(edit: Edit | PackedEdit, items: Any) -> tuple[Edit, Any]:
     """The edit and its items as they are on the padded batch."""
     if not isinstance(edit, PackedEdit):
+        if items is not None:
+            check_items(items)
         return edit, items
     if items is not None:
         items = pack(items, length=edit.length).pad(side=edit.side, fill=edit.pad_id)
@@ -129,6 +131,8 @@ def padded(edit: Edit | PackedEdit, items: Any) -> tuple[Edit, Any]:
 
 def check_row(edit: Edit, row: int) -> None:
     rows = edit.source.shape[0]
+    if isinstance(row, bool) or not isinstance(row, int):
+        raise TypeError(f"row must be a whole number in 0..{rows - 1}, got row={row!r}")
     if not 0 <= row < rows:
         raise IndexError(f"row must be in 0..{rows - 1}, got row={row}")
 
@@ -215,7 +219,7 @@ def summarize(
     if target is None:
         target = torch.full_like(items, pad)
         target[:, :-1] = items[:, 1:]
-    elif target.shape != items.shape:
+    elif check_tensor("target", target, "of ids (batch, slots)").shape != items.shape:
         raise ValueError(
             f"target must be aligned with the items, got target.shape={tuple(target.shape)} "
             f"for items.shape={tuple(items.shape)}"

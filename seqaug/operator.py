@@ -15,9 +15,9 @@ from seqaug._calls import calls
 from seqaug._checks import (
     Side,
     check_count,
-    check_fits,
     check_ids,
     check_items,
+    check_pad_id,
     check_rates,
     check_side,
     check_times,
@@ -48,7 +48,7 @@ def _own_code(function: FunctionType, owner: str) -> FunctionType:
 def check_batch_and_times(items: Tensor, timestamps: Tensor | None, pad_id: int = 0) -> None:
     """A batch of ids that can hold the padding and, where there are any, times aligned with it."""
     check_items(items)
-    check_fits("pad_id", pad_id, items.dtype)
+    check_pad_id(pad_id, items.dtype)
     if timestamps is None:
         return
     check_times(timestamps)
@@ -102,9 +102,7 @@ class Augmentation(nn.Module):
 
     def __init__(self, *, pad_id: int = 0, side: Side = "left") -> None:
         super().__init__()
-        if isinstance(pad_id, bool) or not isinstance(pad_id, int):
-            raise TypeError(f"pad_id must be a whole number, got pad_id={pad_id!r}")
-        check_fits("pad_id", pad_id, torch.int64)
+        check_pad_id(pad_id)
         check_side(side)
         self.pad_id = pad_id
         self.side: Side = side
@@ -308,6 +306,11 @@ class Operator(Augmentation):
 
     lengthens: ClassVar[bool] = True
     """Whether a row may come out with more items than it had; where none does, packed rows are planned without room for it."""
+    _usual_rate: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._usual_rate = cls.rate is Operator.rate
 
     def __init__(self, low: float, high: float, *, pad_id: int = 0, side: Side = "left") -> None:
         super().__init__(pad_id=pad_id, side=side)
@@ -337,7 +340,7 @@ class Operator(Augmentation):
             chosen (B, L) bool, real (B, L) bool and rate (B,).
         """
         # Compilers do not find out by themselves that two operators choose the same.
-        known, key = noise.shared, (self.low, self.high, self.pad_id)
+        known, key = noise.shared if self._usual_rate else None, (self.low, self.high, self.pad_id)
         if known is not None and key in known:
             return cast(tuple[Tensor, Tensor, Tensor], known[key])
         real, rate = items != self.pad_id, self.rate(noise)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqaug._checks import Side, check_count, check_side, check_tensor
+from seqaug._checks import Side, check_count, check_fill, check_side, check_tensor
 from seqaug.groups import Cells, Group, group_rows, spread
 
 
@@ -117,6 +117,7 @@ class Packed:
             (B, L, ...) of the dtype of ``values``.
         """
         check_side(side)
+        check_fill(fill, self.values.dtype)
         rows = len(self.offsets) - 1
         out = self.values.new_full((rows * self.length, *self.values.shape[1:]), fill)
         return out.index_copy(0, self.cells(side), self.values).view(

@@ -13,7 +13,6 @@ from seqaug._checks import Side, check_tensor
 from seqaug.edit import Edit
 from seqaug.groups import Cells, spread
 from seqaug.packed import Packed, begins_elsewhere, is_nested, is_packed, pack
-from seqaug.slots import is_nothing_new, nothing_new
 
 Rows = TypeVar("Rows", Tensor, Packed)
 
@@ -96,9 +95,7 @@ class PackedEdit:
             )
         values = self._values(items)
         read = values.index_select(0, self.source)
-        if not is_nothing_new(self.replaced):
-            read = torch.where(self.replaced >= 0, self.replaced.to(values.dtype), read)
-        return self._as(items, read)
+        return self._as(items, torch.where(self.replaced >= 0, self.replaced.to(values.dtype), read))
 
     def align(self, x: Rows) -> Rows:
         """Make something aligned with the rows follow the same draw. Values with a new id keep the features of their source.
@@ -146,7 +143,7 @@ class PackedEdit:
         )
 
     def pad(self) -> Edit:
-        """The same edit on the padded batch, as the operator would have sampled it there."""
+        """The same edit on the padded batch, as the operator would have sampled it there, but for the bucket: ``update`` takes packed edits."""
         slots, old, new = self.length, self.before.diff(), self.lengths
         shift = (slots - old if self.side == "left" else torch.zeros_like(old)) - self.before[:-1]
         source = self.source + spread(shift, new, len(self.source))
@@ -206,7 +203,7 @@ def packed_identity(items: Packed, pad_id: int = 0, side: Side = "left") -> Pack
     number = torch.arange(len(items.values), device=items.offsets.device)
     return PackedEdit(
         source=number,
-        replaced=nothing_new(items.values),
+        replaced=torch.full_like(items.values, -1),
         rate=torch.ones(len(items.offsets) - 1, dtype=torch.float32, device=items.offsets.device),
         offsets=items.offsets,
         before=items.offsets,
@@ -267,10 +264,7 @@ def plan_packed(
     )
     shift = items.offsets[:-1] - layout.first_slot(items.lengths)
     source = torch.cat([edit.source.flatten() for edit in edits]).index_select(0, cells)
-    if all(is_nothing_new(edit.replaced) for edit in edits):
-        replaced = items.values.new_full((), -1).expand(total)
-    else:
-        replaced = torch.cat([edit.replaced.flatten() for edit in edits]).index_select(0, cells)
+    replaced = torch.cat([edit.replaced.flatten() for edit in edits]).index_select(0, cells)
     return PackedEdit(
         source=source + shift.index_select(0, row),
         replaced=replaced,

@@ -212,8 +212,9 @@ class ItemSimilarity:
             raise ValueError(
                 f"table must be (V + 2, D) with V above k={k}, got table.shape={tuple(table.shape)}"
             )
-        table = table.detach()
-        catalog = table[1:-1]
+        catalog = table.detach()[1:-1]
+        if catalog.dtype not in (torch.float32, torch.float64):
+            catalog = catalog.float()  # products would be rounded to 16 bits
         finite = catalog.isfinite().all(1)
         if not finite.all():
             first = 1 + int((~finite).nonzero()[0])
@@ -227,7 +228,8 @@ class ItemSimilarity:
         block = max(1, _SCORES_AT_ONCE // items)
         for begin in range(0, items, block):
             rows = torch.arange(begin, min(begin + block, items), device=table.device)
-            product = (catalog[rows] @ catalog.T).float()
+            with torch.autocast(table.device.type, enabled=False):
+                product = (catalog[rows] @ catalog.T).float()
             product[rows - begin, rows] = -torch.inf
             best = product.topk(k, dim=1)
             neighbours[1 + rows] = 1 + best.indices

@@ -55,18 +55,6 @@ def choose(chosen: Tensor, yes: Tensor | int, no: Tensor | int, dtype: torch.dty
     return bits.bitwise_and_(yes ^ no).bitwise_xor_(no)
 
 
-def nothing_new(items: Tensor) -> Tensor:
-    """(B, L) of the dtype of the items: -1 everywhere, as one number that all slots share."""
-    return items.new_full((), -1).expand(items.shape)
-
-
-def is_nothing_new(replaced: Tensor) -> bool:
-    """Whether all slots share one -1, as a CPU can be asked; others never say so."""
-    if not can_look(replaced) or any(replaced.stride()):
-        return False
-    return replaced.numel() == 0 or int(replaced.as_strided((), ())) < 0
-
-
 def new_or_read(replaced: Tensor, read: Tensor) -> Tensor:
     """The new id of each slot, or the one it reads where there is none.
 
@@ -79,8 +67,6 @@ def new_or_read(replaced: Tensor, read: Tensor) -> Tensor:
     """
     if not can_look(replaced):
         return torch.where(replaced >= 0, replaced, read)
-    if is_nothing_new(replaced):
-        return read
     # Bits instead of a choice, see `choose`; and at this size a new tensor takes longer to get than to fill.
     none = replaced >> (torch.iinfo(replaced.dtype).bits - 1)  # all ones for -1
     kept = read.bitwise_and_(none)

@@ -130,6 +130,18 @@ def test_rewards_that_are_no_numbers_are_no_warm_up_and_no_end() -> None:
     assert learner.weights.isfinite().all() and learner.weights[0].argmax() == 0
 
 
+def test_rewards_without_measure_do_no_harm() -> None:
+    learner, items = policy(warmup=0), rows(*[2] * 64)
+    for reward in (1e38, -1e38, 3e38):
+        learner.update(learner.sample(items), torch.full((64,), reward))
+        assert bool(learner.weights.isfinite().all())
+    for seed in range(100):
+        edit = learner.sample(items, generator=torch.Generator().manual_seed(seed))
+        assert edit.choice is not None
+        learner.update(edit, (edit.choice == 1).float())
+    assert bool(learner.weights.isfinite().all())
+
+
 def test_a_momentum_of_one_is_refused() -> None:
     with pytest.raises(ValueError, match="momentum must be below 1, got momentum=1.0"):
         policy(momentum=1.0)

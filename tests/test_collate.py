@@ -161,6 +161,10 @@ def test_errors() -> None:
         sa.Collate()([{"items": [1, 2], "time": [1]}])
     with pytest.raises(ValueError, match="same names"):
         sa.Collate()([{"items": [1]}, {"items": [1], "time": [1]}])
+    with pytest.raises(ValueError, match='"edits" is what the operator draws'):
+        sa.Collate(operator=sa.Crop(0.5, 0.5))([{"items": [1, 2], "edits": [3, 4]}])
+    with pytest.raises(TypeError, match="items.dtype=torch.float32"):
+        sa.Collate()([[1.5, 2.0]])
     with pytest.raises(TypeError, match="operator=3"):
         sa.Collate(operator=3)
     with pytest.raises(ValueError, match="rank"):

@@ -10,6 +10,7 @@ from catalogue import EVERYTHING, POLICIES, Batch, Layout, V, make_batch, same
 from torch import Tensor, nn
 
 import seqaug as sa
+from seqaug.noise import Noise
 
 
 def own_code(function: FunctionType, name: str) -> FunctionType:
@@ -167,3 +168,45 @@ def test_default_backend_makes_real_code(name: str) -> None:
     assert torch.equal(compiled(data.items, data.timestamps), augment(data.items, data.timestamps))
     drawn = torch.compile(operator, fullgraph=True)(data.items, timestamps=data.timestamps)
     assert drawn.shape == data.items.shape
+
+
+def test_one_slot_in_machine_code() -> None:
+    """The shift from one slot to the next, of which there is none."""
+    items = torch.tensor([[1], [2], [0], [3]])
+    operator = sa.TimeMask(0.5, 0.5, mask_id=9)
+    noise = operator.draw(items, torch.Generator().manual_seed(0))
+
+    def plan(items: Tensor, timestamps: Tensor) -> Tensor:
+        return operator.plan(items, noise, timestamps)(items)
+
+    assert torch.compile(plan, fullgraph=True)(items, items).tolist() == [[9], [9], [0], [9]]
+
+
+@pytest.mark.parametrize("top", [1, 2])
+def test_ids_that_are_transposed_in_memory(top: int) -> None:
+    table = torch.tensor([[0, 0], [2, 3], [1, 3], [1, 2], [0, 0]])
+    operator = sa.Substitute(0.5, 0.5, table, exclude_row=True, top=top)
+    items = torch.tensor([[1, 2], [3, 1], [2, 3]]).t()
+    noise = operator.draw(items, torch.Generator().manual_seed(0))
+
+    def plan(items: Tensor) -> Tensor:
+        return operator.plan(items, noise)(items)
+
+    compiled = torch.compile(own_code(plan, f"top_{top}"), fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(items), plan(items))
+
+
+def test_a_rate_of_ones_own_is_not_shared() -> None:
+    class Whole(sa.Mask):
+        def rate(self, noise: Noise) -> Tensor:
+            return torch.ones_like(noise.rate)
+
+    policy = sa.Policy([sa.Mask(0.2, 0.2, mask_id=98), Whole(0.2, 0.2, mask_id=99)])
+    items = torch.arange(1, 9).repeat(64, 1)
+    noise = policy.draw(items, torch.Generator().manual_seed(0))
+
+    def plan(items: Tensor) -> Tensor:
+        return policy.plan(items, noise)(items)
+
+    found = torch.compile(own_code(plan, "whole"), fullgraph=True, backend="eager")(items)
+    assert torch.equal(found, plan(items)) and int((found == 99).sum()) > 100

@@ -160,6 +160,31 @@ def test_one_number_for_all_slots_is_the_new_id() -> None:
             assert found.tolist() == ([1, 2, 3, 4, 5] if new < 0 else [new] * 5)
 
 
+@pytest.mark.parametrize("name", sorted(EVERYTHING))
+def test_a_draw_may_be_changed_in_one_place(name: str) -> None:
+    """No two slots of an edit share memory."""
+    batch = make_batch(Layout(), [3, 4], 5)
+    edit = sample(EVERYTHING[name](Layout()), batch)
+    for part in (edit.source, edit.replaced):
+        before = part.clone()
+        part[0, 4] = 3
+        before[0, 4] = 3
+        assert torch.equal(part, before)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill"), [(torch.uint8, -1), (torch.int64, 0.5), (torch.int32, float("nan")), (torch.bool, 2)]
+)
+def test_a_fill_that_the_dtype_cannot_hold_is_refused(dtype: torch.dtype, fill: float) -> None:
+    items = torch.tensor([[0, 1, 2]])
+    x = torch.zeros(1, 3, dtype=dtype)
+    for align in (identity(items).align, sa.prefixes(items).align):
+        with pytest.raises(ValueError, match="fill must be a value of"):
+            align(x, fill=fill)
+    with pytest.raises(ValueError, match="fill must be a value of"):
+        sa.Packed(x[0], torch.tensor([0, 1, 3]), 3).pad(fill=fill)
+
+
 def test_errors() -> None:
     edit = random_edit(2, 3, 0)
     with pytest.raises(TypeError, match="items.dtype=torch.float32"):

@@ -134,6 +134,11 @@ def test_errors() -> None:
         sa.prefixes(items, side="top")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"torch.float32"):
         sa.prefixes(torch.ones(2, 3))
+    for expand in (sa.prefixes, lambda items, **options: sa.windows(items, 2, **options)):
+        with pytest.raises(TypeError, match="pad_id=0.5"):
+            expand(torch.tensor([[1, 2]]), pad_id=0.5)  # type: ignore[operator]
+        with pytest.raises(ValueError, match="pad_id=1099511627776"):
+            expand(torch.tensor([[1, 2]], dtype=torch.int32), pad_id=2**40)  # type: ignore[operator]
     with pytest.raises(ValueError, match=r"\(1, 4\).*x.shape=\(2, 4\)"):
         sa.prefixes(torch.tensor([[1, 2, 3, 4]])).align(torch.zeros(2, 4))
     with pytest.raises(ValueError, match=r"\(1, 4\).*x.shape=\(1, 5\)"):

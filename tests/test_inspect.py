@@ -70,6 +70,15 @@ def test_picture_of_packed_rows_is_that_of_the_padded_ones() -> None:
     assert [t.get_text() for t in packed.texts][5:] != ["1", "2", "3", "4", "5"], "the draw moved something"
 
 
+def test_rows_and_targets_are_checked() -> None:
+    with pytest.raises(TypeError, match="row=True"):
+        sa.inspect.describe(EDIT, True)
+    with pytest.raises(TypeError, match="items must be a tensor of ids .* got list"):
+        sa.inspect.describe(EDIT, 0, ITEMS.tolist())
+    with pytest.raises(TypeError, match="target must be a tensor .* got list"):
+        sa.inspect.summarize(Fixed(), ITEMS, ITEMS.tolist())
+
+
 def test_summary_is_of_operators() -> None:
     with pytest.raises(TypeError, match="got MixupOp: pass mix.operator"):
         sa.inspect.summarize(sa.MixupOp(sa.Crop(0.5, 0.5)), ITEMS)  # type: ignore[arg-type]

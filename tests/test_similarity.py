@@ -235,6 +235,15 @@ def test_neighbours_can_be_renewed() -> None:
         substitute.neighbours.update(torch.ones(6, 1, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_vectors_of_16_bits_are_compared_in_float32(dtype: torch.dtype) -> None:
+    table = (40 * torch.randn(102, 64, generator=torch.Generator().manual_seed(0))).to(dtype)
+    expected = sa.ItemSimilarity.from_embeddings(table.float(), k=4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = sa.ItemSimilarity.from_embeddings(table, k=4)
+    assert torch.equal(found.neighbours, expected.neighbours) and torch.equal(found.scores, expected.scores)
+
+
 def test_errors() -> None:
     build = sa.ItemSimilarity.from_sequences
     with pytest.raises(ValueError, match="method='cosine'"):

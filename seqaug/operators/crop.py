@@ -9,7 +9,7 @@ from seqaug._checks import Side
 from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Operator
-from seqaug.slots import at_least_one, first_slot, nothing_new, offset, slot_numbers
+from seqaug.slots import at_least_one, first_slot, offset, slot_numbers
 
 
 def window_source(items: Tensor, count: Tensor, start: Tensor, kept: Tensor, side: Side) -> Tensor:
@@ -63,4 +63,4 @@ class Crop(Operator):
         kept = at_least_one(rate, count)
         start = offset(noise.start, count - kept)
         source = window_source(items, count, start, kept, self.side)
-        return Edit(source, nothing_new(items), rate, self.pad_id)
+        return Edit(source, torch.full_like(items, -1), rate, self.pad_id)

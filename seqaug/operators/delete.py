@@ -9,7 +9,7 @@ from seqaug._checks import Side
 from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Operator
-from seqaug.slots import at_least_one, first_slot, flags, nothing_new, place
+from seqaug.slots import at_least_one, first_slot, flags, place
 
 
 def compaction(kept: Tensor, side: Side) -> Tensor:
@@ -53,4 +53,4 @@ class Delete(Operator):
         count = real.sum(1)
         rate = self.rate(noise)
         removed = noise.first(at_least_one(rate, count).minimum((count - 1).clamp(min=0)), real)
-        return Edit(compaction(real & ~removed, self.side), nothing_new(items), rate, self.pad_id)
+        return Edit(compaction(real & ~removed, self.side), torch.full_like(items, -1), rate, self.pad_id)

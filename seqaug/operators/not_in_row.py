@@ -193,7 +193,7 @@ def similar_not_in_row(
 
     ``seeds`` and ``distance`` are those of the noise, of which few bits are needed.
     """
-    similar = torch.full_like(items, -1).flatten()
+    similar = items.new_full((items.numel(),), -1)
     at = chosen.flatten().nonzero().squeeze(1)
     if at.numel() > 0:
         # Often few rows have such a slot, and the others are not looked at.
@@ -219,4 +219,4 @@ def _(
     top: int,
     pad_id: int,
 ) -> Tensor:
-    return torch.empty_like(items)
+    return items.new_empty(items.shape)

@@ -8,7 +8,7 @@ from torch import Tensor
 from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Operator
-from seqaug.slots import first_slot, fraction, nothing_new, offset, slot_numbers
+from seqaug.slots import first_slot, fraction, offset, slot_numbers
 
 
 class Reorder(Operator):
@@ -42,4 +42,4 @@ class Reorder(Operator):
         begin = first_slot(count, items.shape[1], self.side) + offset(noise.start, count - width)
         into = slot_numbers(items) - begin[:, None]  # (batch, slots): place within the window
         moved = noise.shuffled((into >= 0) & (into < width[:, None]), begin)
-        return Edit(torch.where(real, moved, -1), nothing_new(items), rate, self.pad_id)
+        return Edit(torch.where(real, moved, -1), torch.full_like(items, -1), rate, self.pad_id)

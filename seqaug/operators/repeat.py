@@ -9,7 +9,7 @@ from seqaug._checks import Side
 from seqaug.edit import Edit
 from seqaug.noise import Noise
 from seqaug.operator import Operator
-from seqaug.slots import first_slot, nothing_new, offset, slot_numbers
+from seqaug.slots import first_slot, offset, slot_numbers
 
 
 class RepeatPad(Operator):
@@ -47,7 +47,9 @@ class RepeatPad(Operator):
         period = count.clamp(min=1)[:, None]
         source = first_slot(count, slots, self.side)[:, None] + into % period
         inside = (into >= 0) & (into < filled)
-        return Edit(torch.where(inside, source, -1), nothing_new(items), self.rate(noise), self.pad_id)
+        return Edit(
+            torch.where(inside, source, -1), torch.full_like(items, -1), self.rate(noise), self.pad_id
+        )
 
     def extra_repr(self) -> str:
         return ", ".join(self._layout())

@@ -17,7 +17,7 @@ from seqaug.operators.mask import Mask
 from seqaug.operators.substitute import Substitute
 from seqaug.sharding import ShardedTable
 from seqaug.similarity import ItemSimilarity
-from seqaug.slots import at_least_one, first_slot, fraction, nothing_new, offset, slot_numbers
+from seqaug.slots import at_least_one, first_slot, fraction, offset, slot_numbers
 
 _GAPS = ("largest", "smallest")
 # Of sums of n squares up to 1, per n**2: variances of gaps that differ by less count as the same.
@@ -53,6 +53,8 @@ def gaps_before(real: Tensor, timestamps: Tensor) -> tuple[Tensor, Tensor]:
         torch.int64,
     ):  # differences of which need more room
         timestamps = timestamps.to(dtype if timestamps.is_floating_point() else torch.int64)
+    if timestamps.shape[1] == 1:  # compilers stumble over the shift of one slot
+        return torch.zeros_like(timestamps, dtype=dtype), torch.zeros_like(real)
     largest = torch.finfo(dtype).max  # of times that are not finite the gap may be infinite, or no number
     gap = (timestamps - F.pad(timestamps, (1, 0))[:, :-1]).abs_().to(dtype).clamp_(max=largest)
     return gap, (gap <= largest).logical_and_(real).logical_and_(F.pad(real, (1, 0))[:, :-1])
@@ -81,7 +83,7 @@ def gap_variance(items: Tensor, timestamps: Tensor, *, pad_id: int = 0) -> Tenso
 
     Source: TiCoSeRec (Dang et al., 2023).
     """
-    check_batch_and_times(items, timestamps)
+    check_batch_and_times(items, timestamps, pad_id)
     times = timestamps.double() if timestamps.is_floating_point() else timestamps
     gap, known = gaps_before(items != pad_id, times)
     number = known.sum(1, keepdim=True).clamp(min=1)
@@ -177,7 +179,7 @@ class TimeCrop(Operator):
         gaps = gaps_before(real, needed(timestamps, self))
         start = most_even_window(first, count, gaps, kept, noise.start) - first
         source = window_source(items, count, start, kept, self.side)
-        return Edit(source, nothing_new(items), rate, self.pad_id)
+        return Edit(source, torch.full_like(items, -1), rate, self.pad_id)
 
 
 class TimeReorder(Operator):
@@ -213,7 +215,7 @@ class TimeReorder(Operator):
         begin = most_even_window(first, count, gaps, width, noise.start)
         into = slot_numbers(items) - begin[:, None]  # (batch, slots): place within the window
         moved = noise.shuffled((into >= 0) & (into < width[:, None]), begin)
-        return Edit(torch.where(real, moved, -1), nothing_new(items), rate, self.pad_id)
+        return Edit(torch.where(real, moved, -1), torch.full_like(items, -1), rate, self.pad_id)
 
 
 class TimeMask(Mask):

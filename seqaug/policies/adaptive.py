@@ -15,6 +15,7 @@ from seqaug.operator import Augmentation
 from seqaug.packed_edit import PackedEdit
 from seqaug.policies.members import Members, PolicyNoise, draw_shared, plan_chosen
 
+_LARGEST = 1e30  # so that sums over a batch stay finite
 _NOISE = 1e-5  # rewards that differ by less than this share of their mean differ by rounding
 
 
@@ -132,7 +133,7 @@ class AdaptivePolicy(Members):
         Args:
             edit: as sampled by this policy.
             reward: (B,) float; larger is better, as the fall of the row's loss. Rows with a reward that is not finite are
-                passed over.
+                passed over, and what is beyond 1e30 counts as 1e30.
 
         Raises:
             TypeError: ``edit`` was not sampled by an :class:`AdaptivePolicy`, or ``reward`` is not a tensor.
@@ -150,7 +151,7 @@ class AdaptivePolicy(Members):
         rows, members = self.value.shape
         reward = reward.detach().float()
         known = reward.isfinite()
-        reward = reward.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        reward = reward.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(-_LARGEST, _LARGEST)
         # Sums rather than products of matrices, which autocast would make in few bits.
         cell = torch.nn.functional.one_hot(edit.bucket * members + edit.choice, rows * members)
         cell = (cell * known[:, None]).float()
