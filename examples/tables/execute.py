@@ -100,9 +100,10 @@ def run_one(run: Run, before: Run | None, folder: Path, source: str, threads: in
 
 
 def control_folder(before: Run, folder: Path) -> Path:
-    """The run folder of a control; made out of its committed result where only that is left."""
+    """The run folder of a control; where only its committed result is left, one made of that, apart from those that are trained."""
     found = system_folder(before, folder)
     if not (found / "result.json").exists():
+        found = system_folder(before, folder / "committed")
         found.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(table_of_runs.RESULTS / f"{before.key}.npz", found / "ranks.npz")
         shutil.copyfile(table_of_runs.RESULTS / f"{before.key}.json", found / "result.json")
