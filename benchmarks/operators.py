@@ -13,6 +13,7 @@ On CUDA events are timed, and a measured copy says what share of the memory's sp
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib
 import random
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from types import SimpleNamespace
 
 import torch
 from common import machine, medians, write_results
-from rows import Rows, as_published, lean, sorted_each_time
+from rows import Rows, sorted_each_time, stacked
 from torch import Tensor
 
 import seqaug as sa
@@ -119,7 +120,7 @@ def main() -> None:
     similar = torch.randint(1, ITEMS + 1, (ITEMS + 2, 10), device=device)
     near = similar.tolist()
     published = Rows(ITEMS + 1, sorted_each_time(near), args.slots)
-    short = Rows(ITEMS + 1, near.__getitem__, args.slots)
+    lean = Rows(ITEMS + 1, near.__getitem__, args.slots)
     clock = [row[len(row) - len(own) :] for own, row in zip(rows, timestamps.tolist(), strict=True)]
     recbole = recbole_transforms(items)
 
@@ -133,6 +134,7 @@ def main() -> None:
     print(
         f"{'':24}{'eager':>9}{'x limit':>9}{'compiled':>10}{'x limit':>9}{'sequences/s':>14}{'GB/s':>7}{'x rows':>9}{'x lean':>9}"
     )
+    rest = (clock, args.slots, 0.2, 0.7)
     for name, operator in build(0.2, 0.7, similar).items():
         if args.only and name not in args.only:
             continue
@@ -144,12 +146,12 @@ def main() -> None:
             "compiled limit": compiled_limit,
             "compiled": lambda compiled=compiled: compiled(items, timestamps=timestamps),
         }
-        names = POLICY if name in ONE_OF_FOUR else [name] if name in short.operators else []
+        names = POLICY if name in ONE_OF_FOUR else [name] if name in lean.operators else []
         if names:
-            calls["rows as published"] = lambda names=names: as_published(
-                published, names, rows, clock, args.slots, 0.2, 0.7
+            calls["rows as published"] = lambda names=names: stacked(
+                published.augment(names, map(copy.deepcopy, rows), *rest)
             )
-            calls["lean rows"] = lambda names=names: lean(short, names, rows, clock, args.slots, 0.2, 0.7)
+            calls["lean rows"] = lambda names=names: torch.tensor(list(lean.augment(names, rows, *rest)))
         seconds = medians(calls, repeats=args.repeats, device=device)
         if name in recbole:  # seconds, not milliseconds: three calls are enough
             seconds |= medians({"recbole": recbole[name]}, repeats=3, device=device)

@@ -8,10 +8,9 @@ this is done: no copy but the operator's own, neighbours in a list, one tensor o
 
 from __future__ import annotations
 
-import copy
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -163,41 +162,16 @@ class Rows:
             "RepeatPad": repeat,
         }
 
-    def one(self, names: list[str], row: Row, times: Times, slots: int, low: float, high: float) -> Row:
-        """Draw an operator and a rate for one row, apply it, pad on the left."""
-        operator = self.operators[random.choice(names)]
-        new = operator(row, times, random.uniform(low, high))[-slots:]
-        return [0] * (slots - len(new)) + new
+    def augment(
+        self, names: list[str], rows: Iterable[Row], times: list[Times], slots: int, low: float, high: float
+    ) -> Iterator[Row]:
+        """Draw an operator and a rate for each row, apply it, pad on the left."""
+        operators = [self.operators[name] for name in names]
+        for row, when in zip(rows, times, strict=True):
+            new = random.choice(operators)(row, when, random.uniform(low, high))[-slots:]
+            yield [0] * (slots - len(new)) + new
 
 
-def lean(
-    operators: Rows,
-    names: list[str],
-    rows: list[Row],
-    times: list[Times],
-    slots: int,
-    low: float,
-    high: float,
-) -> Tensor:
-    """Every row augmented, and one tensor made of all."""
-    pairs = zip(rows, times, strict=True)
-    return torch.tensor([operators.one(names, row, when, slots, low, high) for row, when in pairs])
-
-
-def as_published(
-    operators: Rows,
-    names: list[str],
-    rows: list[Row],
-    times: list[Times],
-    slots: int,
-    low: float,
-    high: float,
-) -> Tensor:
-    """Every row copied and augmented, a tensor made of it, and these stacked, as a data loader does."""
-    pairs = zip(rows, times, strict=True)
-    return torch.stack(
-        [
-            torch.tensor(operators.one(names, copy.deepcopy(row), when, slots, low, high), dtype=torch.long)
-            for row, when in pairs
-        ]
-    )
+def stacked(rows: Iterable[Row]) -> Tensor:
+    """A tensor of each row, and these stacked, as a data loader does."""
+    return torch.stack([torch.tensor(row, dtype=torch.long) for row in rows])

@@ -327,9 +327,8 @@ def low_bits(x: Tensor) -> Tensor:
 
 def upper_half(x: Tensor) -> Tensor:
     """(B, L) int32: the 31 highest bits of int64 numbers, a new tensor."""
-    if (
-        can_look(x) and sys.byteorder == "little" and x.stride(-1) == 1
-    ):  # without a pass over the lower halves
+    # On a CPU without a pass over the lower halves.
+    if can_look(x) and sys.byteorder == "little" and x.stride(-1) == 1:
         return x.view(torch.int32)[:, 1::2] >> 1
     return (x >> 33).to(torch.int32)
 

@@ -306,11 +306,6 @@ class Operator(Augmentation):
 
     lengthens: ClassVar[bool] = True
     """Whether a row may come out with more items than it had; where none does, packed rows are planned without room for it."""
-    _usual_rate: ClassVar[bool] = True
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._usual_rate = cls.rate is Operator.rate
 
     def __init__(self, low: float, high: float, *, pad_id: int = 0, side: Side = "left") -> None:
         super().__init__(pad_id=pad_id, side=side)
@@ -340,7 +335,9 @@ class Operator(Augmentation):
             chosen (B, L) bool, real (B, L) bool and rate (B,).
         """
         # Compilers do not find out by themselves that two operators choose the same.
-        known, key = noise.shared if self._usual_rate else None, (self.low, self.high, self.pad_id)
+        known, key = noise.shared, (self.low, self.high, self.pad_id)
+        if type(self).rate is not Operator.rate:  # a rate of its own is no one else's
+            known = None
         if known is not None and key in known:
             return cast(tuple[Tensor, Tensor, Tensor], known[key])
         real, rate = items != self.pad_id, self.rate(noise)
