@@ -125,6 +125,8 @@ PLAIN: dict[str, Any] = {"views": 0, "mixes": (0, 0)}
 # What the published systems score with, and every system with a loss that asks of each item by itself, which cosines make worse.
 PRODUCTS: dict[str, Any] = {"cosine": 0.0, "average": 0.0}
 BINARY = ("bce", "focal", "bpr", "gbce")
+# A loss that asks of each item by itself rests on plateaus longer than ten epochs.
+PATIENT: dict[str, Any] = {"patience": 40}
 SYSTEMS: dict[str, dict[str, Any]] = {
     "rmhsaocl": {},
     "basrec": {
@@ -192,18 +194,22 @@ def resolve(system: str, given: dict[str, Any], paper: bool, data_name: str) -> 
     chosen = dict(SYSTEMS[system], system=system, data=data_name)
     other = family(system) in OTHERS
     plain = chosen.get("views") == 0
+    if plain:
+        idle = AUGMENTATION if other else (*AUGMENTATION, *CONTRAST, "loss")
+        given = {name: value for name, value in given.items() if name not in idle}
+    binary = (chosen | given).get("loss") in BINARY
+    if binary:
+        chosen |= PATIENT
     if data_name == "shop":
-        chosen = SHOP | chosen
+        chosen |= SHOP
     if paper:
         chosen |= PAPER
         chosen |= PAPER_DATA.get(data_name, {})
         if not plain:
             chosen |= PAPER_AUGMENTATION
     if plain:
-        idle = AUGMENTATION if other else (*AUGMENTATION, *CONTRAST, "loss")
-        given = {name: value for name, value in given.items() if name not in idle}
         chosen["stages"] = 1
-    if paper or (chosen | given).get("loss") in BINARY:
+    if paper or binary:
         chosen |= PRODUCTS
     settings = check(dataclasses.replace(Settings(), **(chosen | given)))
     return dataclasses.replace(settings, system=name_of(family(system), settings.loss)) if other else settings
