@@ -11,7 +11,7 @@ from recsys import machine, shop
 from recsys.cli import run
 from recsys.datasets import held_out
 from recsys.evaluation import metrics, ranks
-from recsys.settings import OTHERS, PLAIN, SYSTEMS, Settings, control_of, family, resolve
+from recsys.settings import OTHERS, PLAIN, SHOP, SYSTEMS, Settings, control_of, family, resolve
 from rmhsaocl_full import HybridAugmentation
 from systems import SYSTEMS as CLASSES
 from systems import diffusion
@@ -136,6 +136,25 @@ def test_every_system_has_a_class_and_a_name_for_each_loss():
         )
         assert back == own
         assert resolve(name, {}, True, "Beauty").stages == 1  # the paper's stages are those of mixing
+
+
+def test_a_binary_loss_is_waited_for_longer():
+    """BCE rests on plateaus of more than ten epochs; whatever was given counts."""
+    patience = {
+        (system, *given.values()): resolve(system, given, False, data).patience
+        for system, given, data in [
+            ("sasrec", {}, "Beauty"),
+            ("cl4srec", {}, "Beauty"),
+            ("cl4srec", {"loss": "ice"}, "Beauty"),
+            ("basrec", {"loss": "ice"}, "Beauty"),
+            ("rmhsaocl", {"loss": "focal"}, "Beauty"),
+            ("sasrec-ice", {"loss": "bce"}, "Beauty"),  # the loss of a plain system is its name
+            ("gsasrec", {"patience": 3}, "Beauty"),
+        ]
+    }
+    assert list(patience.values()) == [40, 40, 10, 10, 40, 10, 3]
+    assert resolve("sasrec", {}, True, "Beauty").patience == 20  # the paper's
+    assert resolve("sasrec", {}, False, "shop").patience == SHOP["patience"]
 
 
 @pytest.mark.parametrize(
