@@ -159,7 +159,9 @@ SYSTEMS |= {
 SHOP: dict[str, Any] = {"epochs": 60, "patience": 5, "threads": 1, "cosine": 0.15}
 
 # Its batches are of random rows: a mean over the targets of each batch of like length counts those of short rows more.
-PAPER: dict[str, Any] = {"dropout": 0.1, "stages": 2, "patience": 20, "reduction": "token", "batches": "random"}
+PAPER: dict[str, Any] = {
+    "dropout": 0.1, "stages": 2, "patience": 20, "reduction": "token", "batches": "random",
+}  # fmt: skip
 PAPER_AUGMENTATION: dict[str, Any] = {
     "views": 4, "mixes": (3, 3), "weighting": "batch_sum", "future": "mix", "pad_mix": "embedding",
 }  # fmt: skip
