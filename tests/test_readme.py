@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 import shlex
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,13 +150,11 @@ def test_commands_of_the_pages_exist(command: str) -> None:
         assert not {option for option in options if not re.search(rf"{option}\b", known)}
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "results.md"], ids=ids)
-def test_results_on_the_page_are_those_committed(page: Path) -> None:
+def test_results_on_the_pages_are_those_committed() -> None:
     results = load(ROOT / "docs" / "results_table.py")
-    text = page.read_text(encoding="utf-8")
-    assert text == results.replaced(text, "results", results.current()), (
-        "run: python docs/results_table.py --write"
-    )
+    for page, table in results.pages().items():
+        text = page.read_text(encoding="utf-8")
+        assert text == results.replaced(text, "results", table), "run: python docs/results_table.py --write"
 
 
 def test_tables_of_benchmarks_are_those_of_the_measurements() -> None:
@@ -184,27 +182,38 @@ def test_the_tables_of_losses_are_made_from_json() -> None:
             assert text == tables.replaced(text, section, part), "run: python docs/losses_table.py --write"
 
 
-def test_table_of_results_averages_seeds_and_names_what_differs(tmp_path: Path) -> None:
+def test_table_of_results_averages_seeds_and_names_the_options() -> None:
     results = load(ROOT / "docs" / "results_table.py")
     run = {
-        "system": "s", "data": "D", "validation": {}, "epochs": 10, "epoch_seconds": 11.9, "seconds": 500.0, "commit": "c" * 40,
-        "machine": {"cpu": "x", "threads": 2}, "protocol": "p",
+        "epochs": 10, "epoch_seconds": 11.9, "commit": "c" * 40, "protocol": "p", "machine": {"cpu": "x", "threads": 2}
     }  # fmt: skip
-    for number, (seed, alpha, value) in enumerate([(0, 0.4, 0.1), (1, 0.4, 0.2), (0, 0.5, 0.3)]):
-        figures = dict.fromkeys(results.FIGURES, value)
-        full = run | {"seed": seed, "settings": {"alpha": alpha, "seed": seed}, "test": figures}
-        (tmp_path / f"{number}.json").write_text(json.dumps(full))
-    (tmp_path / "other.json").write_text(json.dumps({"benchmark": 1}))
-    published = {"label": "published", "figures": {"D": {"t": [0.08, 0.05]}}}
-    lines = results.table(results.read_runs(tmp_path), published).splitlines()
-    assert lines[2].split(" | ")[1:4] == ["t, published", "", "0.0800"]
-    assert lines[3].split(" | ")[1:3] == ["**s (alpha 0.4)**", "0.1500 ± 0.0707"]
-    assert lines[3].endswith("| 10 | 2 | 0, 1 |")
-    assert lines[4].split(" | ")[1:3] == ["**s (alpha 0.5)**", "0.3000"]
 
-    (tmp_path / "broken.json").write_text(json.dumps({"system": "s", "test": {}}))
-    with pytest.raises(ValueError, match="broken.json: expected the result of a run, got none of data"):
-        results.read_runs(tmp_path)
+    def line(name: str, seed: int, value: float | None, leak: bool = False) -> SimpleNamespace:
+        found = None if value is None else run | {"test": dict.fromkeys(results.FIGURES, value)}
+        return SimpleNamespace(
+            data="Beauty", name=name, shown=name.upper(), seed=seed, options=("--system", name),
+            settings=SimpleNamespace(leak=leak), result=lambda: found,
+        )  # fmt: skip
+
+    runs = [
+        line("b", 0, 0.3),
+        line("a", 0, 0.1),
+        line("a", 1, 0.2),
+        line("c", 0, None),
+        line("d", 0, 0.4, leak=True),
+    ]
+    published = {"label": "published", "figures": {"Beauty": {"t": [0.08, 0.05]}}}
+    lines = results.table(results.rows_of(runs), published).splitlines()
+    assert lines[2].split(" | ")[1:4] == ["t, published", "", "0.0800"]
+    assert lines[3].split(" | ")[1:3] == ["**A**", "0.1500 ± 0.0707"]
+    assert lines[3].endswith("| 10 | 2 | 0, 1 | `--system a` |")
+    assert lines[4].split(" | ")[1:3] == ["**B**", "0.3000"]
+    assert lines[5:] == [
+        "",
+        "Protocol: p; the epoch is chosen on validation.  ",
+        "Machine: x, 2 threads. Training minutes: epochs times the median epoch.  ",
+        "Commit: cccccccccc. Every run with all its settings: `docs/results/`.",
+    ]
 
 
 def test_links_of_the_pages_lead_somewhere() -> None:
