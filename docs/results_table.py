@@ -22,7 +22,7 @@ sys.path[:0] = [str(DOCS), str(DOCS.parent / "examples")]
 
 from benchmarks_table import replaced  # noqa: E402
 
-from tables.page import DATA, Row  # noqa: E402
+from tables.page import DATA, Row, seeds_together  # noqa: E402
 from tables.runs import Run, read_runs  # noqa: E402
 
 README, PAGE = DOCS.parent / "README.md", DOCS / "results.md"
@@ -32,14 +32,9 @@ HEADLINE = ("sasrec", "sasrec-ice", "rmhsaocl")  # names of runs
 
 def rows_of(runs: list[Run]) -> list[Row]:
     """What has been run, seeds together, by data set and then by NDCG@10; a leak is a comparison with published code alone."""
-    lines: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        if not run.settings.leak:
-            lines.setdefault((run.data, run.name), []).append(run)
-    done = [row for same in lines.values() if (row := Row(same)).done]
-    return sorted(
-        done, key=lambda row: (DATA.index(row.first.data), statistics.fmean(row.figures("NDCG@10")))
-    )
+    rows = seeds_together([run for run in runs if not run.settings.leak])
+    done = [row for row in rows if row.done]
+    return sorted(done, key=lambda row: (DATA.index(row.first.data), row.mean("NDCG@10")))
 
 
 def table(rows: list[Row], published: dict[str, Any]) -> str:

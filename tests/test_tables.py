@@ -39,8 +39,9 @@ def commit(run, hits, users=4000):
     np.savez_compressed(table_of_runs.RESULTS / f"{run.key}.npz", test=ranks)
     figures = {f"{name}@{k}": hits for name in ("HR", "NDCG") for k in (5, 10, 20)}
     result = {
-        "system": run.settings.system, "seed": run.seed, "settings": run.settings.to_json(), "test": figures,
-        "epochs": 30, "epoch_seconds": 20.0,
+        "system": run.settings.system, "data": run.data, "seed": run.seed, "settings": run.settings.to_json(), "test": figures,
+        "validation": figures, "epochs": 30, "best_epoch": 20, "epoch_seconds": 20.0, "seconds": 600.0, "protocol": "full",
+        "machine": {}, "commit": "c" * 40,
     }  # fmt: skip
     (table_of_runs.RESULTS / f"{run.key}.json").write_text(json.dumps(result))
 
@@ -61,6 +62,8 @@ def test_the_real_table():
             assert run.settings.stages == 2 and run.settings.dropout == 0.1
     yelp = next(run for run in runs if run.key == "yelp-rmhsaocl-paper-seed0")
     assert (yelp.settings.alpha, yelp.settings.rate) == (0.5, (0.2, 0.5))
+    keys = {run.key for run in runs}  # a result of no line would be on no page
+    assert {file.stem for file in table_of_runs.RESULTS.glob("*.*")} <= keys
 
 
 def test_choosing(listed):
@@ -94,6 +97,20 @@ def test_a_result_of_other_settings_is_refused(listed):
     file.write_text(file.read_text().replace('"dim": 8', '"dim": 16'))
     with pytest.raises(UsageError, match="expected .* to be of the settings of sasrec-ice-paper"):
         listed[0].result()
+
+
+def test_an_incomplete_result_is_refused(listed):
+    commit(listed[0], 0.1)
+    file = table_of_runs.RESULTS / f"{listed[0].key}.json"
+    whole = json.loads(file.read_text())
+    for part in (*table_of_runs.COMMITTED, "HR@10"):
+        short = {name: value for name, value in whole.items() if name != part}
+        short["test"] = {name: value for name, value in short.get("test", {}).items() if name != part}
+        file.write_text(json.dumps(short))
+        lacks = "HR@5" if part == "test" else part
+        said = f"{file.name} to be the result of a run, got something else .*{lacks}"
+        with pytest.raises(UsageError, match=said):
+            listed[0].result()
 
 
 def test_running_what_is_missing(listed, tmp_path, capsys):

@@ -48,17 +48,22 @@ def read_json(file: Path, kinds: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def read_tested(file: Path, kinds: dict[str, Any]) -> dict[str, Any]:
+    """What ``read_json`` finds, with every figure on test; else one of ``DAMAGE``."""
+    result = read_json(file, kinds)
+    for name in FIGURES:
+        if not isinstance(result["test"][name], int | float):
+            raise TypeError(f"{name}={result['test'][name]!r}")
+    return result
+
+
 def read_result(folder: Path) -> dict[str, Any]:
     """``result.json`` of a finished system."""
     file = folder / "result.json"
     try:
-        result = read_json(file, RESULT)
-        for name in FIGURES:
-            if not isinstance(result["test"][name], int | float):
-                raise TypeError(f"{name}={result['test'][name]!r}")
+        return read_tested(file, RESULT)
     except DAMAGE as error:
         raise damaged(file, error) from None
-    return result
 
 
 def read_ranks(folder: Path, users: int) -> Tensor:

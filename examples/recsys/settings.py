@@ -160,10 +160,10 @@ SHOP: dict[str, Any] = {"epochs": 60, "patience": 5, "threads": 1, "cosine": 0.1
 
 # Its batches are of random rows: a mean over the targets of each batch of like length counts those of short rows more.
 PAPER: dict[str, Any] = {
-    "dropout": 0.1, "stages": 2, "patience": 20, "reduction": "token", "batches": "random",
+    "dropout": 0.1, "patience": 20, "reduction": "token", "batches": "random",
 }  # fmt: skip
 PAPER_AUGMENTATION: dict[str, Any] = {
-    "views": 4, "mixes": (3, 3), "weighting": "batch_sum", "future": "mix", "pad_mix": "embedding",
+    "stages": 2, "views": 4, "mixes": (3, 3), "weighting": "batch_sum", "future": "mix", "pad_mix": "embedding",
 }  # fmt: skip
 PAPER_DATA: dict[str, dict[str, Any]] = {  # alpha, rate and dropout of the second stage
     "Beauty": {"alpha": 0.4, "rate": (0.2, 0.7), "dropout": 0.1},
@@ -210,8 +210,6 @@ def resolve(system: str, given: dict[str, Any], paper: bool, data_name: str) -> 
         chosen |= PAPER_DATA.get(data_name, {})
         if not plain:
             chosen |= PAPER_AUGMENTATION
-    if plain:
-        chosen["stages"] = 1
     if paper or binary:
         chosen |= PRODUCTS
     settings = check(dataclasses.replace(Settings(), **(chosen | given)))

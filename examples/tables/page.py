@@ -63,19 +63,25 @@ class Row:
             else None
         )
 
+    def mean(self, name: str) -> float:
+        return statistics.fmean(self.figures(name))
+
     def text(self, name: str) -> str:
-        values = self.figures(name)
-        mean = f"{statistics.fmean(values):.4f}"
+        values, mean = self.figures(name), f"{self.mean(name):.4f}"
         return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
 def rows_of(runs: list[Run], table: str, data: str) -> list[Row]:
-    """Rows of a table in the order of ``runs.txt``, seeds together."""
-    names: dict[str, list[Run]] = {}
+    """Rows of a table on one data set."""
+    return seeds_together([run for run in runs if table in run.tables and run.data == data])
+
+
+def seeds_together(runs: list[Run]) -> list[Row]:
+    """One row for each name on each data set, in the order of ``runs.txt``."""
+    lines: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        if table in run.tables and run.data == data:
-            names.setdefault(run.name, []).append(run)
-    return [Row(same) for same in names.values()]
+        lines.setdefault((run.data, run.name), []).append(run)
+    return [Row(same) for same in lines.values()]
 
 
 def p_text(row: Row, other: Row | None, name: str) -> str:
@@ -93,7 +99,7 @@ def tested(row: Row, other: Row | None) -> list[str]:
 
 def verdict(row: Row, published: float, name: str) -> str:
     """Above or below, if our figure is more than two standard errors (over users) away, else equal."""
-    ours, per_user = statistics.fmean(row.figures(name)), row.per_user(FIGURES[name])
+    ours, per_user = row.mean(name), row.per_user(FIGURES[name])
     if per_user is None:
         return "above" if ours > published else "below"
     error = per_user.std().item() / math.sqrt(len(per_user))
@@ -138,7 +144,7 @@ def compared(runs: list[Run], table: str, published: dict[str, Any], against: st
                     cells += ["not run", "", ""]
                     continue
                 cells.append(row.text(name))
-                ours = statistics.fmean(row.figures(name))
+                ours = row.mean(name)
                 cells.append("" if theirs is None else f"{ours - theirs:+.4f}")
                 cells.append(p_text(row, other, name))
                 if theirs is not None:
@@ -171,7 +177,7 @@ def ranking(runs: list[Run], loss: str) -> list[str]:
     """The systems that were trained with one loss on Beauty, best NDCG@10 first; those that have not been run last."""
     rows = [row for row in rows_of(runs, "systems", "Beauty") if row.first.settings.loss == loss]
     done = [row for row in rows if row.done]
-    done.sort(key=lambda row: statistics.fmean(row.figures("NDCG@10")), reverse=True)
+    done.sort(key=lambda row: row.mean("NDCG@10"), reverse=True)
     lines = ["| | system | seeds | HR@10 | p | NDCG@10 | p |", "|---:|---|---:|---:|---:|---:|---:|"]
     for place, row in enumerate(done, start=1):
         cells = [str(len(row.done)), *tested(row, reference(row, rows, runs, None))]
@@ -225,7 +231,7 @@ def draw_fig6(runs: list[Run], path: Path) -> bool:
             errors.append(statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else by_users)
         axis.errorbar(
             [row.first.settings.alpha for row in rows],
-            [statistics.fmean(row.figures(name)) for row in rows],
+            [row.mean(name) for row in rows],
             yerr=errors, marker="o", capsize=3,
         )  # fmt: skip
         axis.set_xlabel("alpha")

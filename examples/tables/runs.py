@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,17 @@ from torch import Tensor
 
 from recsys.cli import parser
 from recsys.errors import UsageError
+from recsys.results import DAMAGE, RESULT, read_tested
 from recsys.settings import NEGATIVES, Settings, control_of, resolve
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent.parent / "docs" / "results"
 # Data sets that are another form of one the paper has: the interactions of Beauty with their times, which text files have not.
 SAME_AS = {"beauty_interactions": "Beauty"}
+# What the pages say of a run, beyond what any result has.
+COMMITTED: dict[str, type | tuple[type, ...]] = RESULT | {
+    "seed": int, "protocol": str, "validation": dict, "epoch_seconds": (int, float), "machine": dict, "commit": str,
+}  # fmt: skip
 # What may differ between a committed result and its line here: how it was run, not what it is.
 NOT_COMPARED = ("threads", "device", "devices")
 
@@ -62,7 +66,12 @@ class Run:
         file = RESULTS / f"{self.key}.json"
         if not file.exists():
             return None
-        found = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            found = read_tested(file, COMMITTED)
+        except DAMAGE as error:
+            raise UsageError(
+                f"expected {file} to be the result of a run, got something else ({error!r}); move the file away to run it again"
+            ) from None
         if not _same(Settings.from_json(found["settings"]), self.settings):
             raise UsageError(
                 f"expected {file} to be of the settings of {self.name} in {HERE / 'runs.txt'}, got others; "
