@@ -297,6 +297,7 @@ def test_several_seeds(data, tmp_path):
         ["--system", "rmhsaocl", "--loss", "focal", "--operators", "crop,reorder", "--mixes", "1"],
         ["--system", "rmhsaocl", "--loss", "ce", "--encoder", "gru4rec", "--heads", "1", "--layers", "1"],
         ["--system", "rmhsaocl", "--paper", "--views", "1", "--mixes", "0+1", "--reduction", "row"],
+        ["--system", "rmhsaocl", "--views", "0", "--swap-rows", "0.5"],
         ["--system", "rmhsaocl", "--precision", "bf16"],
         ["--system", "rmhsaocl", "--precision", "64", "--weighting", "mean_one"],
     ],

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+import seqaug as sa
 from recsys.batches import HeldBatches, TrainBatches
 from recsys.datasets import Dataset, held_out, later_items, training_pairs, training_times
 from recsys.next_item import NextItem, expected_targets
@@ -83,6 +84,28 @@ def test_the_seed_decides_the_order(order):
     one, same, other = (list(TrainBatches(items, target, 64, seed, order=order)) for seed in (1, 1, 2))
     assert all(torch.equal(a.items, b.items) for a, b in zip(one, same, strict=True))
     assert any(not torch.equal(a.items, b.items) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("prefixes", [False, True])
+def test_swapped_rows_keep_their_items_and_their_targets_follow(prefixes):
+    """A row's items, its last target among them, are those it had; every target is the item after its slot."""
+    items, target = training_pairs(SHOP, 12, prefixes=prefixes)
+    before = items.clone(), target.clone()
+    epochs = [list(TrainBatches(items, target, 64, seed, swap=sa.Swap(0.5, 0.5))) for seed in (1, 1, 2)]
+    for one, same in zip(epochs[0], epochs[1], strict=True):
+        assert torch.equal(one.items, same.items) and torch.equal(one.target, same.target)
+    moved = 0
+    for batch in epochs[0] + epochs[2]:
+        steps = batch.target.shape[1]
+        slots = batch.items.shape[1]
+        whole = torch.cat([items[batch.rows, -slots:], target[batch.rows, -1:]], 1)
+        drawn = torch.cat([batch.items, batch.target[:, -1:]], 1)
+        assert torch.equal(drawn.sort(1).values, whole.sort(1).values)
+        asked = target[batch.rows, -steps:] > 0
+        assert torch.equal(batch.target, drawn[:, -steps:] * asked)
+        moved += int((drawn != whole).sum())
+    assert moved > 0.3 * int((items > 0).sum())
+    assert torch.equal(items, before[0]) and torch.equal(target, before[1])  # the data is not written to
 
 
 def test_held_batches_keep_everything():

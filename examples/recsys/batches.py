@@ -83,6 +83,7 @@ class TrainBatches:
     world: int = 1
     times: Tensor | None = None  # (rows, length)
     order: str = "length"
+    swap: sa.Swap | None = None  # of neighbours in the rows, targets among them
 
     def __len__(self) -> int:
         return -(-len(self.items) // self.batch_size)
@@ -91,6 +92,9 @@ class TrainBatches:
         generator = torch.Generator().manual_seed(self.seed)
         lengths = (self.items > 0).sum(1)
         order = torch.randperm(len(self.items), generator=generator)
+        items, target = self.items, self.target
+        if self.swap is not None:
+            items, target = swapped(items, target, self.swap, generator)
         if self.order == "length":
             order = order[torch.argsort(lengths[order], stable=True)]
         batches: Sequence[Tensor] = order.split(self.batch_size)
@@ -99,8 +103,16 @@ class TrainBatches:
         for rows in batches:
             longest = int(lengths[rows].max())
             times = None if self.times is None else self.times[rows, -longest:]
-            batch = Batch(rows, self.items[rows, -longest:], self.target[rows, -longest:], times)
+            batch = Batch(rows, items[rows, -longest:], target[rows, -longest:], times)
             yield share(batch, self.rank, self.world)
+
+
+def swapped(
+    items: Tensor, target: Tensor, swap: sa.Swap, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Rows with neighbours swapped, and what comes after each slot then: (rows, length), (rows, slots)."""
+    rows = swap(torch.cat([items, target[:, -1:]], 1), generator=generator)
+    return rows[:, :-1], rows[:, -target.shape[1] :].where(target > 0, 0)
 
 
 def share(batch: Batch, rank: int, world: int) -> Batch:

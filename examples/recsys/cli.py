@@ -72,6 +72,12 @@ def parser() -> Parser:
     step.add_argument(
         "--pad-mix", help="slots that are padding in the view only: keep the row's own, or embedding"
     )
+    step.add_argument(
+        "--swap-rows",
+        type=_range,
+        metavar="A-B",
+        help="neighbours of the training rows that are swapped in every epoch, targets among them; 0: rows as they are",
+    )
     step.add_argument("--stages", type=int, help="1, or 2: start from the trained control")
     step.add_argument(
         "--contrast", type=float, help=f"weight of the contrast between views (default {defaults.contrast:g})"
@@ -81,7 +87,10 @@ def parser() -> Parser:
     )
     enc = p.add_argument_group("encoder")
     enc.add_argument("--encoder", help="sasrec or gru4rec")
-    for name in ("dim", "layers", "heads", "max_length"):
+    enc.add_argument(
+        "--dim", type=int, help=f"features (default {defaults.dim}; with --paper and binary losses 64)"
+    )
+    for name in ("layers", "heads", "max_length"):
         enc.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"default {getattr(defaults, name)}")
     enc.add_argument("--dropout", type=float, help=f"default {defaults.dropout}")
     enc.add_argument(

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+import seqaug as sa
 from recsys import ranks
 from recsys.average import Average
 from recsys.batches import Batch, HeldBatches, TrainBatches
@@ -43,6 +44,7 @@ class Data(L.LightningDataModule):
             ranks.world(),
             times=self.times,
             order=self.settings.batches,
+            swap=sa.Swap(*self.settings.swap_rows) if self.settings.swap_rows[1] else None,
         )
 
     def val_dataloader(self) -> HeldBatches:

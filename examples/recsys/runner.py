@@ -151,6 +151,8 @@ def describe(settings: Settings) -> str:
         text += f", contrast {settings.contrast:g} at temperature {settings.temperature:g}"
     if settings.hybrid:
         positions, features = settings.mixes
+        if settings.swap_rows[1]:
+            text += f", rows swapped at rate {settings.swap_rows[0]:g}-{settings.swap_rows[1]:g}"
         text += (
             f", {settings.views} views of {'/'.join(settings.operators)} at rate {settings.rate[0]:g}-"
             f"{settings.rate[1]:g}, alpha {settings.alpha:g}, {positions}+{features} mixes"

@@ -51,11 +51,12 @@ class Settings:
     weighting: str = "none"
     future: str = "keep"
     pad_mix: str = "keep"
+    swap_rows: tuple[float, float] = (0.15, 0.15)  # rate of Swap on the rows of an epoch, targets and all
     contrast: float = 0.1  # weight of the contrast between views, in the systems that have one
     temperature: float = 1.0  # of that contrast
     # the encoder
     encoder: str = "sasrec"
-    dim: int = 64
+    dim: int = 256
     layers: int = 2
     heads: int = 2
     max_length: int = 50
@@ -79,8 +80,8 @@ class Settings:
 
     @property
     def hybrid(self) -> bool:
-        """Whether views or mixes are added to the loss."""
-        return self.views > 0 or self.mixes != (0, 0)
+        """Whether rows are swapped, or views or mixes are added to the loss."""
+        return self.views > 0 or self.mixes != (0, 0) or self.swap_rows != (0, 0)
 
     @property
     def augmented(self) -> bool:
@@ -106,7 +107,7 @@ class Settings:
         pairs: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
-        settings = cls(**({"prefixes": False} | PRODUCTS | pairs))
+        settings = cls(**({"prefixes": False, "swap_rows": AS_THEY_ARE} | PUBLISHED | pairs))
         for field in dataclasses.fields(cls):
             value = getattr(settings, field.name)
             if not _alike(value, field.default):
@@ -121,9 +122,10 @@ def _alike(value: Any, usual: Any) -> bool:
     return type(value) is type(usual) or (type(value) is int and type(usual) is float)
 
 
-PLAIN: dict[str, Any] = {"views": 0, "mixes": (0, 0)}
-# What the published systems score with, and every system with a loss that asks of each item by itself, which cosines make worse.
-PRODUCTS: dict[str, Any] = {"cosine": 0.0, "average": 0.0}
+AS_THEY_ARE = (0.0, 0.0)  # rows
+PLAIN: dict[str, Any] = {"views": 0, "mixes": (0, 0), "swap_rows": AS_THEY_ARE}
+# What the published systems have, and every system with a loss that asks of each item by itself, which cosines make worse.
+PUBLISHED: dict[str, Any] = {"cosine": 0.0, "average": 0.0, "dim": 64}
 BINARY = ("bce", "focal", "bpr", "gbce")
 # A loss that asks of each item by itself rests on plateaus longer than ten epochs.
 PATIENT: dict[str, Any] = {"patience": 40}
@@ -131,7 +133,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "rmhsaocl": {},
     "basrec": {
         "loss": "bce", "operators": ("reorder", "substitute"), "views": 4, "mixes": (3, 3),
-        "weighting": "batch_sum", "future": "mix", "pad_mix": "embedding",
+        "weighting": "batch_sum", "future": "mix", "pad_mix": "embedding", "swap_rows": AS_THEY_ARE,
     },
     "sasrec": {"loss": "bce", **PLAIN},
 }  # fmt: skip
@@ -156,7 +158,7 @@ SYSTEMS |= {
 
 # All three systems in a few minutes; its products are too small to share among threads.
 # A temperature does not carry over from sparser data: at 0.07 the rows of the shop are learnt by heart.
-SHOP: dict[str, Any] = {"epochs": 60, "patience": 5, "threads": 1, "cosine": 0.15}
+SHOP: dict[str, Any] = {"epochs": 60, "patience": 5, "threads": 1, "cosine": 0.15, "dim": 64}
 
 # Its batches are of random rows: a mean over the targets of each batch of like length counts those of short rows more.
 PAPER: dict[str, Any] = {
@@ -164,6 +166,7 @@ PAPER: dict[str, Any] = {
 }  # fmt: skip
 PAPER_AUGMENTATION: dict[str, Any] = {
     "stages": 2, "views": 4, "mixes": (3, 3), "weighting": "batch_sum", "future": "mix", "pad_mix": "embedding",
+    "swap_rows": AS_THEY_ARE,
 }  # fmt: skip
 PAPER_DATA: dict[str, dict[str, Any]] = {  # alpha, rate and dropout of the second stage
     "Beauty": {"alpha": 0.4, "rate": (0.2, 0.7), "dropout": 0.1},
@@ -181,6 +184,7 @@ AUGMENTATION = (
     "weighting",
     "future",
     "pad_mix",
+    "swap_rows",
     "stages",
 )
 CONTRAST = ("contrast", "temperature")
@@ -211,7 +215,7 @@ def resolve(system: str, given: dict[str, Any], paper: bool, data_name: str) -> 
         if not plain:
             chosen |= PAPER_AUGMENTATION
     if paper or binary:
-        chosen |= PRODUCTS
+        chosen |= PUBLISHED
     settings = check(dataclasses.replace(Settings(), **(chosen | given)))
     return dataclasses.replace(settings, system=name_of(family(system), settings.loss)) if other else settings
 
@@ -243,9 +247,12 @@ def check(settings: Settings) -> Settings:
     for name in settings.operators:
         choose("--operators", name, OPERATORS)
     choose("--policy", settings.policy, POLICIES)
-    low, high = settings.rate
-    if not 0 <= low <= high <= 1:
-        raise UsageError(f"expected --rate A-B with 0 <= A <= B <= 1, got rate={low:g}-{high:g}")
+    for name in ("rate", "swap_rows"):
+        low, high = getattr(settings, name)
+        if not 0 <= low <= high <= 1:
+            raise UsageError(
+                f"expected --{name.replace('_', '-')} A-B with 0 <= A <= B <= 1, got {name}={low:g}-{high:g}"
+            )
     choose("--loss", settings.loss, LOSSES)
     choose("--encoder", settings.encoder, ENCODER_NAMES)
     choose("--weighting", settings.weighting, WEIGHTINGS)

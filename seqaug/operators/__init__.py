@@ -7,6 +7,7 @@ from seqaug.operators.mask import Mask
 from seqaug.operators.reorder import Reorder
 from seqaug.operators.repeat import RepeatPad
 from seqaug.operators.substitute import Substitute
+from seqaug.operators.swap import Swap
 from seqaug.operators.timed import TimeCrop, TimeInsert, TimeMask, TimeReorder, TimeSubstitute, gap_variance
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Reorder",
     "RepeatPad",
     "Substitute",
+    "Swap",
     "TimeCrop",
     "TimeInsert",
     "TimeMask",
