@@ -52,6 +52,7 @@ def build(low: float, high: float, similar: Tensor) -> dict[str, sa.Augmentation
         "Substitute": sa.Substitute(low, high, similar),
         "Insert": sa.Insert(low, high, similar),
         "Delete": sa.Delete(low, high),
+        "Swap": sa.Swap(low, high),
         "TimeCrop": sa.TimeCrop(low, high),
         "TimeMask": sa.TimeMask(low, high, mask_id=ITEMS + 1),
         "TimeReorder": sa.TimeReorder(low, high),

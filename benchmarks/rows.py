@@ -117,6 +117,13 @@ class Rows:
             gone = set(random.sample(range(len(row)), min(changed(rate, row), len(row) - 1)))
             return [item for place, item in enumerate(row) if place not in gone]
 
+        def swap(row: Row, times: Times, rate: float) -> Row:
+            row = list(row)
+            for first in [*range(0, len(row) - 1, 2), *range(1, len(row) - 1, 2)]:
+                if random.random() < rate:
+                    row[first], row[first + 1] = row[first + 1], row[first]
+            return row
+
         def strangers(row: Row, times: Times, rate: float) -> Row:
             taken = set(row)
 
@@ -148,6 +155,7 @@ class Rows:
             "Substitute exclude_row": strangers,
             "Insert": lambda row, times, rate: put_before(row, some(row, rate), nearest),
             "Delete": delete,
+            "Swap": swap,
             "TimeCrop": time_crop,
             "TimeMask": lambda row, times, rate: put(
                 row, by_gap(times, changed(rate, row), largest=True), masked

@@ -53,6 +53,7 @@ def facts(data: Dataset) -> list[tuple[str, float]]:
             sa.Reorder(0.2, 0.7, side=side),
             sa.Insert(0.2, 0.7, similar, side=side),
             sa.Delete(0.2, 0.5, side=side),
+            sa.Swap(0.15, 0.15, side=side),
         ):
             name, seen = (
                 type(operator).__name__,

@@ -77,6 +77,7 @@ OPERATORS: dict[str, Build] = {
         low, high, to.neighbours(), top=2, exclude_row=True, **to.arguments
     ),
     "Delete": lambda low, high, to: sa.Delete(low, high, **to.arguments),
+    "Swap": lambda low, high, to: sa.Swap(low, high, **to.arguments),
     "TimeCrop": lambda low, high, to: sa.TimeCrop(low, high, **to.arguments),
     "TimeMask": lambda low, high, to: sa.TimeMask(low, high, mask_id=to.mask_id, **to.arguments),
     "TimeMask smallest": lambda low, high, to: sa.TimeMask(

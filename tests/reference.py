@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 
 import torch
 from catalogue import Batch
@@ -52,6 +52,19 @@ def shuffled(n: int, begins: Sequence[int], width: int) -> Counter[Outcome]:
         for window in permutations(range(begin, begin + width)):
             found[kept([*range(begin), *window, *range(begin + width, n)])] += 1
     return found
+
+
+def swapped(n: int, rate: float) -> Counter[Outcome]:
+    found: dict[Outcome, float] = {}
+    for pairs in product([False, True], repeat=n - 1):
+        row = list(range(n))
+        for first in [*range(0, n - 1, 2), *range(1, n - 1, 2)]:
+            if pairs[first]:
+                row[first], row[first + 1] = row[first + 1], row[first]
+        chance = rate ** sum(pairs) * (1 - rate) ** (n - 1 - sum(pairs))
+        if chance > 0:
+            found[kept(row)] = found.get(kept(row), 0) + chance
+    return Counter(found)  # type: ignore[arg-type]
 
 
 def even_windows(times: Sequence[int], width: int) -> list[int]:
@@ -98,6 +111,8 @@ def outcomes(operator: sa.Operator, rate: float, times: Sequence[int], slots: in
         case sa.Reorder():
             width = floor32(rate, n)
             return shuffled(n, range(n - width + 1), width)
+        case sa.Swap():
+            return swapped(n, float(torch.tensor(rate, dtype=torch.float32)))
         case sa.Insert():
             return Counter(inserted(n, some, slots) for some in combinations(range(n), k))
         case sa.Delete():

@@ -261,7 +261,10 @@ def test_which_operators_show_the_future(name: str, side: str) -> None:
     batch = make_batch(Layout(0, side), [10] * 300, 24)
     edit = sample(OPERATORS[name](0.2, 0.7, batch.layout), batch)
     assert leaks(edit, batch) == {tuple(pair) for pair in edit.future.nonzero().tolist()}
-    pulls = {"left": ("Reorder", "Insert", "RepeatPad"), "right": ("Reorder", "Crop", "Delete")}[side]
+    pulls = {
+        "left": ("Reorder", "Swap", "Insert", "RepeatPad"),
+        "right": ("Reorder", "Swap", "Crop", "Delete"),
+    }[side]
     assert bool(edit.future.any()) == any(word in name for word in pulls)
 
 

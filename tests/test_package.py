@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Other people's code calls these. A name that goes, or one that comes by accident, fails here.
 PUBLIC = {
     # operators
-    "Edit", "Augmentation", "Operator", "Crop", "Mask", "Reorder", "Substitute", "Insert", "Delete",
+    "Edit", "Augmentation", "Operator", "Crop", "Mask", "Reorder", "Substitute", "Insert", "Delete", "Swap",
     "TimeCrop", "TimeMask", "TimeReorder", "TimeSubstitute", "TimeInsert", "RepeatPad", "gap_variance",
     # features and rows
     "FeatureMask", "DroppedFeatures", "prefixes", "windows", "Expansion",

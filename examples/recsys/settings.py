@@ -107,7 +107,7 @@ class Settings:
         pairs: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
-        settings = cls(**({"prefixes": False, "swap_rows": AS_THEY_ARE} | PUBLISHED | pairs))
+        settings = cls(**(BEFORE | PUBLISHED | pairs))
         for field in dataclasses.fields(cls):
             value = getattr(settings, field.name)
             if not _alike(value, field.default):
@@ -126,6 +126,8 @@ AS_THEY_ARE = (0.0, 0.0)  # rows
 PLAIN: dict[str, Any] = {"views": 0, "mixes": (0, 0), "swap_rows": AS_THEY_ARE}
 # What the published systems have, and every system with a loss that asks of each item by itself, which cosines make worse.
 PUBLISHED: dict[str, Any] = {"cosine": 0.0, "average": 0.0, "dim": 64}
+# What a run was before there was a setting for it.
+BEFORE: dict[str, Any] = {"prefixes": False, "swap_rows": AS_THEY_ARE}
 BINARY = ("bce", "focal", "bpr", "gbce")
 # A loss that asks of each item by itself rests on plateaus longer than ten epochs.
 PATIENT: dict[str, Any] = {"patience": 40}

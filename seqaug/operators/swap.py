@@ -28,8 +28,8 @@ class Swap(Operator):
     Example:
         >>> import torch, seqaug as sa
         >>> swap = sa.Swap(0.4, 0.4)
-        >>> swap(torch.tensor([[0, 1, 2, 3, 4, 5]]), generator=torch.Generator().manual_seed(0))
-        tensor([[0, 1, 2, 3, 4, 5]])
+        >>> swap(torch.tensor([[0, 1, 2, 3, 4, 5]]), generator=torch.Generator().manual_seed(3))
+        tensor([[0, 2, 4, 1, 3, 5]])
 
     Source: this library. Lample et al., 2018, section 2.3, shuffle sentences slightly for the same reason: no word moves by more than k.
     """
