@@ -21,6 +21,7 @@ from recsys import machine
 from recsys.cli import parser, run
 from recsys.encoders import item_vectors
 from recsys.progress import Progress
+from recsys.recommender import rank_batch
 from recsys.shop import generate
 from rmhsaocl_full import HybridAugmentation
 from systems import SYSTEMS
@@ -317,6 +318,24 @@ def test_other_systems_and_settings_train(data, tmp_path, options, capsys):
     assert np.isfinite(float(next(csv.DictReader((out / system["system"] / "metrics.csv").open()))["loss"]))
 
 
+def test_products_are_rounded_in_training_and_never_in_ranking(data, tmp_path, monkeypatch):
+    seen: dict[str, set[str]] = {"training": set(), "ranking": set()}
+
+    def watched(name, function):
+        def call(*args, **options):
+            seen[name].add(torch.get_float32_matmul_precision())
+            return function(*args, **options)
+
+        return call
+
+    monkeypatch.setattr(HybridAugmentation, "forward", watched("training", HybridAugmentation.forward))
+    monkeypatch.setattr("recsys.recommender.rank_batch", watched("ranking", rank_batch))
+    options = ["--system", "sasrec-ice", "--matmul", "medium", "--epochs", 2]
+    assert job("--data", data, "--out", tmp_path / "run", *SMALL, *options) == 0
+    assert seen == {"training": {"medium"}, "ranking": {"highest"}}
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_a_finished_control_serves_again(data, tmp_path):
     shared = ["--data", data, "--epochs", 1, *SMALL]
     assert job(*shared, "--system", "sasrec-ice", "--out", tmp_path / "a") == 0
@@ -378,6 +397,7 @@ BAD = [
     (["--policy", "adaptative"], "did you mean 'adaptive'?"),
     (["--loss", "icee"], "did you mean 'ice'?"),
     (["--encoder", "bert"], "one of sasrec, gru4rec, got 'bert'"),
+    (["--matmul", "low"], "one of highest, high, medium, got 'low'"),
     (["--precision", "8"], "one of 32, 64, bf16, 16, got '8'"),
     (["--device", "tpux"], "one of auto, cpu, gpu, cuda, mps, got 'tpux'"),
     (["--stages", "3"], "got stages=3"),

@@ -128,6 +128,10 @@ def parser() -> Parser:
     )
     loop.add_argument("--strategy", help="how they do: ddp, gradients averaged over the devices")
     loop.add_argument("--precision", help="32, 64, bf16 or 16")
+    loop.add_argument(
+        "--matmul",
+        help="of float32 products in training: highest, high or medium, which is bfloat16 where the processor has it",
+    )
     loop.add_argument("--threads", type=int, help="of the CPU (default: all)")
     return p
 

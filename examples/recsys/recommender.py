@@ -74,6 +74,7 @@ class Recommender(L.LightningModule):
         return torch.optim.Adam(trained, lr=self.settings.lr)
 
     def on_train_epoch_start(self) -> None:
+        torch.set_float32_matmul_precision(self.settings.matmul)
         seed = epoch_seed(self.settings.seed, self.current_epoch)
         torch.manual_seed(seed + 7919 * ranks.rank())
         # The same on all ranks: draws are for the whole batch, of which each has some rows.
@@ -110,6 +111,9 @@ class Recommender(L.LightningModule):
         return dict(zip(own, means.tolist(), strict=True))
 
     def on_validation_epoch_start(self) -> None:
+        torch.set_float32_matmul_precision(
+            "highest"
+        )  # ranks are those of the weights, however they were trained
         self.rank_of = torch.zeros(self.users, dtype=torch.int32, device=self.device)
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], _: int) -> None:

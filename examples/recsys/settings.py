@@ -25,6 +25,7 @@ REDUCTIONS = ("expected", "token", "row")
 DEVICES = ("auto", "cpu", "gpu", "cuda", "mps")
 STRATEGIES = ("ddp",)
 PRECISIONS = ("32", "64", "bf16", "16")
+MATMULS = ("highest", "high", "medium")
 BATCHES = ("length", "random")
 
 
@@ -76,6 +77,7 @@ class Settings:
     devices: int = 1  # processes that share each batch
     strategy: str = "ddp"  # how they do
     precision: str = "32"
+    matmul: str = "highest"  # precision of float32 products in training, as torch names it
     threads: int = 0  # 0 = all cores
 
     @property
@@ -263,6 +265,7 @@ def check(settings: Settings) -> Settings:
     choose("--weighting", settings.weighting, WEIGHTINGS)
     choose("--reduction", settings.reduction, REDUCTIONS)
     choose("--precision", settings.precision, PRECISIONS)
+    choose("--matmul", settings.matmul, MATMULS)
     choose("--batches", settings.batches, BATCHES)
     choose("--device", settings.device, DEVICES)
     choose("--strategy", settings.strategy, STRATEGIES)

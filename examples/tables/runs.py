@@ -24,7 +24,7 @@ COMMITTED: dict[str, type | tuple[type, ...]] = RESULT | {
     "seed": int, "protocol": str, "validation": dict, "epoch_seconds": (int, float), "machine": dict, "commit": str,
 }  # fmt: skip
 # What may differ between a committed result and its line here: how it was run, not what it is.
-NOT_COMPARED = ("threads", "device", "devices")
+NOT_COMPARED = ("threads", "device", "devices", "matmul")
 
 
 @dataclass(frozen=True)
