@@ -35,6 +35,7 @@ FREE_ON_RESUME = {
     "device",
     "devices",
     "strategy",
+    "matmul",
 }  # may differ from the run that is continued
 CONFIG: dict[str, Any] = {
     "systems": list, "source": str, "fingerprint": str, "control": (str, type(None)), "given": dict,
