@@ -27,7 +27,7 @@ from tables.runs import Run, read_runs  # noqa: E402
 
 README, PAGE = DOCS.parent / "README.md", DOCS / "results.md"
 FIGURES = ("HR@5", "HR@10", "HR@20", "NDCG@5", "NDCG@10", "NDCG@20")
-HEADLINE = ("sasrec", "sasrec-ice", "rmhsaocl")  # names of runs
+HEADLINE = ("sasrec", "sasrec-ice-dim64", "rmhsaocl-dim64", "sasrec-ice", "rmhsaocl")  # names of runs
 
 
 def rows_of(runs: list[Run]) -> list[Row]:
