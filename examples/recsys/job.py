@@ -15,6 +15,7 @@ from recsys.errors import UsageError
 from recsys.results import read_json, read_result
 from recsys.settings import (
     AUGMENTATION,
+    CARRIED_OUT,
     CONTRAST,
     CONTRASTIVE,
     NEGATIVES,
@@ -28,15 +29,7 @@ from recsys.settings import (
 from recsys.sources import data_name, load
 
 DEFAULT_SYSTEMS = "sasrec,sasrec-ice,rmhsaocl"
-FREE_ON_RESUME = {
-    "epochs",
-    "patience",
-    "threads",
-    "device",
-    "devices",
-    "strategy",
-    "matmul",
-}  # may differ from the run that is continued
+FREE_ON_RESUME = {"epochs", "patience", *CARRIED_OUT}  # may differ from the run that is continued
 CONFIG: dict[str, Any] = {
     "systems": list, "source": str, "fingerprint": str, "control": (str, type(None)), "given": dict,
 }  # fmt: skip

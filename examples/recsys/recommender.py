@@ -111,9 +111,8 @@ class Recommender(L.LightningModule):
         return dict(zip(own, means.tolist(), strict=True))
 
     def on_validation_epoch_start(self) -> None:
-        torch.set_float32_matmul_precision(
-            "highest"
-        )  # ranks are those of the weights, however they were trained
+        # Ranks are those of the weights, however they were trained.
+        torch.set_float32_matmul_precision("highest")
         self.rank_of = torch.zeros(self.users, dtype=torch.int32, device=self.device)
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], _: int) -> None:

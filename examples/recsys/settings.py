@@ -27,6 +27,8 @@ STRATEGIES = ("ddp",)
 PRECISIONS = ("32", "64", "bf16", "16")
 MATMULS = ("highest", "high", "medium")
 BATCHES = ("length", "random")
+# How a run is carried out, not what it is.
+CARRIED_OUT = ("threads", "device", "devices", "strategy", "matmul")
 
 
 @dataclass(frozen=True)

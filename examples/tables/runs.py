@@ -13,7 +13,7 @@ from torch import Tensor
 from recsys.cli import parser
 from recsys.errors import UsageError
 from recsys.results import DAMAGE, RESULT, read_tested
-from recsys.settings import NEGATIVES, Settings, control_of, resolve
+from recsys.settings import CARRIED_OUT, NEGATIVES, Settings, control_of, resolve
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent.parent / "docs" / "results"
@@ -23,8 +23,6 @@ SAME_AS = {"beauty_interactions": "Beauty"}
 COMMITTED: dict[str, type | tuple[type, ...]] = RESULT | {
     "seed": int, "protocol": str, "validation": dict, "epoch_seconds": (int, float), "machine": dict, "commit": str,
 }  # fmt: skip
-# What may differ between a committed result and its line here: how it was run, not what it is.
-NOT_COMPARED = ("threads", "device", "devices", "matmul")
 
 
 @dataclass(frozen=True)
@@ -157,5 +155,5 @@ def _settings(given: dict[str, Any], system: str, data: str, seed: int) -> Setti
 
 def _same(one: Settings, other: Settings) -> bool:
     first, second = one.to_json(), other.to_json()
-    idle = {*NOT_COMPARED} if one.loss in NEGATIVES else {*NOT_COMPARED, "negatives"}
+    idle = {*CARRIED_OUT} if one.loss in NEGATIVES else {*CARRIED_OUT, "negatives"}
     return all(first[name] == second[name] for name in first if name not in idle)
