@@ -9,6 +9,7 @@ from __future__ import annotations
 import lightning as L
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 import seqaug as sa
 from recsys import ranks
@@ -83,7 +84,8 @@ class Recommender(L.LightningModule):
         self.objective.start_epoch(self.encoder, self.current_epoch)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        losses = self.objective(self.encoder, batch, generator=self.generator)
+        with parametrize.cached():  # a table of cosines is normalised once for all who read it
+            losses = self.objective(self.encoder, batch, generator=self.generator)
         if batch.whole is not None:
             losses = {name: value * self.objective.share(name, batch) for name, value in losses.items()}
         self.steps += 1
@@ -132,8 +134,9 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 def rank_batch(encoder: Encoder, items: Tensor, target: Tensor, seen: Tensor) -> Tensor:
     """Ranks (rows,) of the targets after the histories ``items`` (rows, slots)."""
-    hidden = encoder(encoder.item_embedding(items), items > 0, newest=1)[:, -1]
-    return rank_targets(hidden, encoder.item_embedding.weight, target, seen)
+    with parametrize.cached():
+        hidden = encoder(encoder.item_embedding(items), items > 0, newest=1)[:, -1]
+        return rank_targets(hidden, encoder.item_embedding.weight, target, seen)
 
 
 @torch.no_grad()
