@@ -1,33 +1,14 @@
-"""What the machine is and what it can do, so that seconds can be compared; and one thing that makes it do more."""
+"""What the machine is and what it can do, so that seconds can be compared."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-
-# glibc's malloc.h
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-
-
-def keep_freed_memory() -> None:
-    """Let this process use again what it has freed, up to 1 GiB at a time, where glibc is; nothing elsewhere.
-
-    By default glibc gives large tensors back to the kernel, which then clears every page of the next one: a quarter of the
-    time of a training step on a CPU.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**30)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def describe() -> dict[str, Any]:

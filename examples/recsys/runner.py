@@ -30,7 +30,6 @@ from recsys.training import Fit, History, fit
 def run_systems(job: Job, hybrid: type[NextItem], others: Mapping[str, type[NextItem]]) -> None:
     """Train what is not trained yet; print and save the comparison."""
     out, data, systems = job.out, job.dataset, job.systems
-    machine.keep_freed_memory()
     if systems[0].threads:
         torch.set_num_threads(systems[0].threads)
     facts = ranks.from_lead(lambda: Facts(data.name, machine.describe(), files.commit()))
