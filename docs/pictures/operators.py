@@ -27,6 +27,7 @@ ROWS = [
     (sa.Crop(0.5, 0.5), "keeps one window", 1),
     (sa.Mask(0.4, 0.4, mask_id=MASK), "puts the mask id in place of some items", 1),
     (sa.Reorder(0.5, 0.5), "shuffles one window", 1),
+    (sa.Swap(0.4, 0.4), "exchanges some neighbours", 5),
     (sa.Substitute(0.4, 0.4, NEIGHBOURS), "puts similar items in place of some", 3),
     (sa.Insert(0.25, 0.25, NEIGHBOURS), "puts similar items before some", 6),
     (sa.Delete(0.4, 0.4), "removes some items and closes the gap", 2),
@@ -67,7 +68,7 @@ def tile(axes: Axes, slot: int, height: float, item: int, new: bool, future: boo
 
 
 def main() -> None:
-    figure, axes = plt.subplots(figsize=(8.4, 3.9))
+    figure, axes = plt.subplots(figsize=(8.4, 4.3))
     slots = ITEMS.shape[1]
     lines = [("the row", "oldest first, padded on the left", ITEMS, None)]
     for operator, words, seed in ROWS:
