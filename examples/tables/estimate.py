@@ -50,9 +50,7 @@ def most_alike(run: Run, known: Known, *settings: str) -> Known:
         found = [
             (other, result)
             for other, result in known
-            if all(
-                getattr(other.settings, name) == getattr(run.settings, name) for name in settings[:count]
-            )
+            if all(getattr(other.settings, name) == getattr(run.settings, name) for name in settings[:count])
         ]
         if found:
             return found
