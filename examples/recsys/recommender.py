@@ -84,7 +84,8 @@ class Recommender(L.LightningModule):
         self.objective.start_epoch(self.encoder, self.current_epoch)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        with parametrize.cached():  # a table of cosines is normalised once for all who read it
+        # A table of cosines is normalised once for all who read it; so whoever reads it first must want its gradient.
+        with parametrize.cached():
             losses = self.objective(self.encoder, batch, generator=self.generator)
         if batch.whole is not None:
             losses = {name: value * self.objective.share(name, batch) for name, value in losses.items()}
