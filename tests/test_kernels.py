@@ -235,8 +235,20 @@ def test_auto_says_what_it_takes(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_blocks_are_of_like_height() -> None:
-    for tokens, want in ((1770, 590), (12_800, 512), (3, 3), (513, 513), (1, 1), (0, 1)):
-        assert chunked.block_shape(tokens, 12_101, torch.device("cpu")) == (want, 1024)
+    cpu = torch.device("cpu")
+    for tokens, want in ((1770, 443), (12_800, 512), (3, 3), (513, 257), (1, 1), (0, 1)):
+        assert chunked.block_shape(tokens, 12_101, cpu, torch.float32) == (want, 2048)
+
+
+@pytest.mark.parametrize("items", [3_417, 12_101, 18_357, 20_033, 54_000, 100_000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_kept_is_memory_had_before_unless_blocks_would_be_too_low(
+    items: int, dtype: torch.dtype
+) -> None:
+    for tokens in range(1, 4000, 37):
+        height, _ = chunked.block_shape(tokens, items, torch.device("cpu"), dtype)
+        kept = height * items * dtype.itemsize
+        assert kept < 2**25 or chunked.FEWEST_REUSED * items * dtype.itemsize > chunked.REUSED_BYTES
 
 
 @pytest.mark.parametrize(
@@ -263,5 +275,5 @@ def test_bad_tensors() -> None:
 
 
 def test_memory_does_not_grow_with_tokens_times_items() -> None:
-    height, width = chunked.block_shape(10**6, 10**6, torch.device("cpu"))
+    height, width = chunked.block_shape(10**6, 10**6, torch.device("cpu"), torch.float32)
     assert height * 10**6 * 4 <= 2**29 and width <= 2**13

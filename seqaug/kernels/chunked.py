@@ -25,7 +25,9 @@ from torch import Tensor
 SAFE_LOGIT = 60.0
 # Exponentials kept at once (256 MiB of float32), unless that would leave blocks too low to be fast.
 KEPT, FEWEST_TOKENS = 2**26, 128
-CPU_TOKENS, CPU_ITEMS = 512, 1024
+# glibc takes 32 MiB or more fresh from the system every time, whose pages cost as much as a product to get.
+REUSED_BYTES, FEWEST_REUSED = 30 * 2**20, 256
+CPU_TOKENS, CPU_ITEMS = 512, 2048
 OTHER_TOKENS, OTHER_ITEMS = 4096, 8192
 LOG2_E = 1.0 / math.log(2.0)
 
@@ -73,7 +75,7 @@ def softmax_gradients(
     factor = factor_dtype(hidden)
     exact = factor == wide
     logit = logit_dtype(hidden)
-    height, width = block_shape(tokens, items, hidden.device)
+    height, width = block_shape(tokens, items, hidden.device, factor)
     shift = needs_shift(hidden, table)
     lse = hidden.new_empty(tokens, dtype=wide)
     hidden_grad = torch.empty_like(hidden, dtype=wide) if need_hidden else None
@@ -144,11 +146,14 @@ def spans(length: int, step: int) -> Iterator[slice]:
         yield slice(start, min(start + step, length))
 
 
-def block_shape(tokens: int, items: int, device: torch.device) -> tuple[int, int]:
-    """Tokens and items of one block."""
-    most, width = (CPU_TOKENS, CPU_ITEMS) if device.type == "cpu" else (OTHER_TOKENS, OTHER_ITEMS)
-    height = min(most, max(FEWEST_TOKENS, KEPT // items))
-    blocks = max(1, round(tokens / height))  # of like height: a low one is as slow as a full one
+def block_shape(tokens: int, items: int, device: torch.device, factor: torch.dtype) -> tuple[int, int]:
+    """Tokens and items of one block, whose exponentials are kept as `factor`."""
+    on_cpu = device.type == "cpu"
+    most, width = (CPU_TOKENS, CPU_ITEMS) if on_cpu else (OTHER_TOKENS, OTHER_ITEMS)
+    height = REUSED_BYTES // (items * factor.itemsize) if on_cpu else 0
+    if height < FEWEST_REUSED:
+        height = max(FEWEST_TOKENS, KEPT // items)
+    blocks = max(1, -(-tokens // min(most, height)))  # of like height: a low one is as slow as a full one
     return max(1, -(-tokens // blocks)), min(items, width)
 
 
