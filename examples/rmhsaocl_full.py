@@ -23,7 +23,7 @@ from recsys.datasets import Dataset, trainable
 from recsys.encoders import Encoder
 from recsys.next_item import NextItem, similar_items
 from recsys.progress import Progress
-from recsys.settings import Settings
+from recsys.settings import BINARY, Settings
 from systems import SYSTEMS
 
 
@@ -47,6 +47,7 @@ class HybridAugmentation(NextItem):
         over_positions, over_features = settings.mixes
         self.mixes = [sa.CrossMixup(settings.alpha, over="position")] * over_positions
         self.mixes += [sa.CrossMixup(settings.alpha, over="feature")] * over_features
+        self.binary = settings.loss in BINARY
         self.progress: Progress | None = None
         if isinstance(policy, sa.AdaptivePolicy):
             self.progress = Progress(policy, len(trainable(data)), settings.views)
@@ -109,9 +110,12 @@ class HybridAugmentation(NextItem):
     ) -> Tensor:
         """Cross-sequence augmentation: rows of hidden states and of targets mixed with one another, within a process."""
         pair = mix.sample(hidden, valid=valid, generator=generator)
-        if mix.over == "position":
+        if self.binary:  # the vectors of items are read and mixed as states are, those of negatives, too
+            drawn, _ = sampled["negatives"]
+            sampled = {"negatives": torch.stack([pair(one) for one in table[drawn].unbind(2)], 2)}
+        elif mix.over == "position":  # under a softmax each target is an item with its share
             return self.loss(pair(hidden), table, pair.targets(target), **sampled)
-        # A target mixed feature by feature is no row of the table, but a vector of its own.
+        # A mixed target is no row of the table, but a vector of its own.
         return self.loss(pair(hidden), table, pair(table[target]), valid=valid, **sampled)
 
 

@@ -6,11 +6,14 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from recsys import machine, shop
+from recsys.batches import Batch
 from recsys.cli import run
 from recsys.datasets import held_out
 from recsys.evaluation import metrics, ranks
+from recsys.recommender import build_encoder
 from recsys.settings import OTHERS, PLAIN, SHOP, SYSTEMS, Settings, control_of, family, resolve
 from rmhsaocl_full import HybridAugmentation
 from systems import SYSTEMS as CLASSES
@@ -180,3 +183,39 @@ def test_options_that_fit_no_system(options, said, capsys, tmp_path):
 def test_plain_systems_ignore_the_contrast():
     plain = dataclasses.replace(Settings(), system="sasrec-ice", **PLAIN)
     assert not plain.augmented and not plain.hybrid
+
+
+@pytest.mark.parametrize("over", ["position", "feature"])
+def test_binary_losses_mix_the_vectors_of_targets_and_negatives(over):
+    """H_out, A_out+ and A_out- of the paper: one draw mixes states, targets and negatives alike."""
+    data = small_shop()
+    given = {
+        "views": 0,
+        "mixes": (1, 0) if over == "position" else (0, 1),
+        "dim": 8,
+        "dropout": 0.0,
+        "max_length": 12,
+    }
+    torch.manual_seed(0)
+    settings = resolve("basrec", given | {"reduction": "token"}, False, "shop")
+    objective, encoder = HybridAugmentation(data, settings), build_encoder(data, settings)
+    slots = torch.arange(12) >= torch.arange(10, 2, -1)[:, None]  # rows of 2 to 9 items
+    items, target, negatives = torch.randint(1, data.num_items + 1, (3, 8, 12)) * slots
+    batch = Batch(torch.arange(8), items, target)
+    objective.negatives.sample = lambda target, **_: (negatives[..., None], torch.zeros(*target.shape, 1))
+    (mix,) = objective.mixes
+    pair = mix.sample(torch.zeros(*batch.items.shape, 8), valid=batch.items > 0)
+    mix.sample = lambda hidden, **_: pair
+
+    table, real = encoder.item_embedding, batch.items > 0
+    hidden = encoder(table(batch.items), real)
+    both = real & real[pair.partner]
+    assert 0 < both.sum() < real.sum()
+
+    def mixed(x):
+        return torch.where(both[..., None], pair.lam * x + (1 - pair.lam) * x[pair.partner], x)
+
+    states = mixed(hidden)
+    liked, disliked = ((states * mixed(table(ids))).sum(-1)[real] for ids in (batch.target, negatives))
+    wanted = (F.softplus(-liked) + F.softplus(disliked)).mean()
+    torch.testing.assert_close(objective(encoder, batch)["csa"], wanted)
