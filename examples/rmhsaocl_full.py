@@ -109,14 +109,37 @@ class HybridAugmentation(NextItem):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Cross-sequence augmentation: rows of hidden states and of targets mixed with one another, within a process."""
+        if self.binary:
+            return self.mix_vectors(mix, hidden, table, target, valid, sampled, generator)
         pair = mix.sample(hidden, valid=valid, generator=generator)
-        if self.binary:  # the vectors of items are read and mixed as states are, those of negatives, too
-            drawn, _ = sampled["negatives"]
-            sampled = {"negatives": torch.stack([pair(one) for one in table[drawn].unbind(2)], 2)}
-        elif mix.over == "position":  # under a softmax each target is an item with its share
+        if mix.over == "position":
             return self.loss(pair(hidden), table, pair.targets(target), **sampled)
-        # A mixed target is no row of the table, but a vector of its own.
+        # A target mixed feature by feature is no row of the table, but a vector of its own.
         return self.loss(pair(hidden), table, pair(table[target]), valid=valid, **sampled)
+
+    def mix_vectors(
+        self,
+        mix: sa.CrossMixup,
+        hidden: Tensor,
+        table: Tensor,
+        target: Tensor,
+        valid: Tensor,
+        sampled: dict[str, Any],
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """The same for a loss that asks of each item by itself: vectors of targets and of negatives are mixed as states are.
+
+        Next to these losses the padding, most of a batch of random rows, would be most of the work: it is left out.
+        """
+        lengths, (drawn, _) = valid.sum(1), sampled["negatives"]
+        states = sa.pack(hidden[valid], lengths=lengths, length=valid.shape[1])
+        pair = mix.sample(states, generator=generator)
+        negatives = torch.stack([pair(one) for one in table[drawn[valid]].unbind(1)], 1)
+        weight = None
+        if self.loss.reduction == "row":  # no rows are left: each target counts what it would in its own
+            weight = (len(states.values) / (lengths.count_nonzero() * lengths)).repeat_interleave(lengths)
+        liked = pair(table[target[valid]])
+        return self.loss(pair(states.values), table, liked, negatives=negatives, weight=weight)
 
 
 def build_policy(data: Dataset, settings: Settings) -> sa.Augmentation:

@@ -185,8 +185,9 @@ def test_plain_systems_ignore_the_contrast():
     assert not plain.augmented and not plain.hybrid
 
 
+@pytest.mark.parametrize("reduction", ["token", "row"])
 @pytest.mark.parametrize("over", ["position", "feature"])
-def test_binary_losses_mix_the_vectors_of_targets_and_negatives(over):
+def test_binary_losses_mix_the_vectors_of_targets_and_negatives(over, reduction):
     """H_out, A_out+ and A_out- of the paper: one draw mixes states, targets and negatives alike."""
     data = small_shop()
     given = {
@@ -195,17 +196,18 @@ def test_binary_losses_mix_the_vectors_of_targets_and_negatives(over):
         "dim": 8,
         "dropout": 0.0,
         "max_length": 12,
+        "reduction": reduction,
     }
     torch.manual_seed(0)
-    settings = resolve("basrec", given | {"reduction": "token"}, False, "shop")
+    settings = resolve("basrec", given, False, "shop")
     objective, encoder = HybridAugmentation(data, settings), build_encoder(data, settings)
     slots = torch.arange(12) >= torch.arange(10, 2, -1)[:, None]  # rows of 2 to 9 items
     items, target, negatives = torch.randint(1, data.num_items + 1, (3, 8, 12)) * slots
     batch = Batch(torch.arange(8), items, target)
     objective.negatives.sample = lambda target, **_: (negatives[..., None], torch.zeros(*target.shape, 1))
     (mix,) = objective.mixes
-    pair = mix.sample(torch.zeros(*batch.items.shape, 8), valid=batch.items > 0)
-    mix.sample = lambda hidden, **_: pair
+    draw = torch.Generator().manual_seed(3)
+    pair = mix.sample(torch.zeros(*batch.items.shape, 8), valid=batch.items > 0, generator=draw)
 
     table, real = encoder.item_embedding, batch.items > 0
     hidden = encoder(table(batch.items), real)
@@ -216,6 +218,8 @@ def test_binary_losses_mix_the_vectors_of_targets_and_negatives(over):
         return torch.where(both[..., None], pair.lam * x + (1 - pair.lam) * x[pair.partner], x)
 
     states = mixed(hidden)
-    liked, disliked = ((states * mixed(table(ids))).sum(-1)[real] for ids in (batch.target, negatives))
-    wanted = (F.softplus(-liked) + F.softplus(disliked)).mean()
-    torch.testing.assert_close(objective(encoder, batch)["csa"], wanted)
+    liked, disliked = ((states * mixed(table(ids))).sum(-1) for ids in (batch.target, negatives))
+    share = 1 / real.sum() if reduction == "token" else 1 / real.sum(1, keepdim=True) / len(real)
+    wanted = ((F.softplus(-liked) + F.softplus(disliked)) * real * share).sum()
+    found = objective(encoder, batch, torch.Generator().manual_seed(3))["csa"]
+    torch.testing.assert_close(found, wanted)
