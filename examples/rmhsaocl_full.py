@@ -89,57 +89,48 @@ class HybridAugmentation(NextItem):
                 ]
             ).sum()
         if self.mixes:
-            states_valid, own_draws = valid[:, -steps:], batch.own_draws(generator)
             losses["csa"] = torch.stack(
-                [
-                    self.mix_loss(mix, hidden, table.weight, target, states_valid, sampled, own_draws)
-                    for mix in self.mixes
-                ]
+                self.mix_losses(
+                    hidden, table.weight, target, valid[:, -steps:], sampled, batch.own_draws(generator)
+                )
             ).sum()
         return losses  # line 7: their sum is minimised
 
-    def mix_loss(
+    def mix_losses(
         self,
-        mix: sa.CrossMixup,
         hidden: Tensor,
         table: Tensor,
         target: Tensor,
         valid: Tensor,
         sampled: dict[str, Any],
         generator: torch.Generator | None,
-    ) -> Tensor:
+    ) -> list[Tensor]:
         """Cross-sequence augmentation: rows of hidden states and of targets mixed with one another, within a process."""
-        if self.binary:
-            return self.mix_vectors(mix, hidden, table, target, valid, sampled, generator)
-        pair = mix.sample(hidden, valid=valid, generator=generator)
-        if mix.over == "position":
-            return self.loss(pair(hidden), table, pair.targets(target), **sampled)
-        # A target mixed feature by feature is no row of the table, but a vector of its own.
-        return self.loss(pair(hidden), table, pair(table[target]), valid=valid, **sampled)
+        losses = []
+        if not self.binary:
+            for mix in self.mixes:
+                pair = mix.sample(hidden, valid=valid, generator=generator)
+                if mix.over == "position":
+                    losses.append(self.loss(pair(hidden), table, pair.targets(target), **sampled))
+                else:  # a target mixed feature by feature is no row of the table, but a vector of its own
+                    losses.append(self.loss(pair(hidden), table, pair(table[target]), valid=valid, **sampled))
+            return losses
 
-    def mix_vectors(
-        self,
-        mix: sa.CrossMixup,
-        hidden: Tensor,
-        table: Tensor,
-        target: Tensor,
-        valid: Tensor,
-        sampled: dict[str, Any],
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        """The same for a loss that asks of each item by itself: vectors of targets and of negatives are mixed as states are.
-
-        Next to these losses the padding, most of a batch of random rows, would be most of the work: it is left out.
-        """
+        # A loss that asks of each item by itself: vectors of targets and of negatives are mixed as states are. Next to such a
+        # loss the padding, most of a batch of random rows, would be most of the work: it is left out.
         lengths, (drawn, _) = valid.sum(1), sampled["negatives"]
         states = sa.pack(hidden[valid], lengths=lengths, length=valid.shape[1])
-        pair = mix.sample(states, generator=generator)
-        negatives = torch.stack([pair(one) for one in table[drawn[valid]].unbind(1)], 1)
+        liked, disliked = table[target[valid]], table[drawn[valid]]
         weight = None
         if self.loss.reduction == "row":  # no rows are left: each target counts what it would in its own
             weight = (len(states.values) / (lengths.count_nonzero() * lengths)).repeat_interleave(lengths)
-        liked = pair(table[target[valid]])
-        return self.loss(pair(states.values), table, liked, negatives=negatives, weight=weight)
+        for mix in self.mixes:
+            packed = mix.sample(states, generator=generator)
+            negatives = torch.stack([packed(one) for one in disliked.unbind(1)], 1)
+            losses.append(
+                self.loss(packed(states.values), table, packed(liked), negatives=negatives, weight=weight)
+            )
+        return losses
 
 
 def build_policy(data: Dataset, settings: Settings) -> sa.Augmentation:
