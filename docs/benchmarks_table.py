@@ -47,7 +47,7 @@ def operators_table(name: str) -> str:
         "rows of 1 to 50 items, as many of each" if setting["data"] is None else f"rows of {setting['data']}"
     )
     lines = [
-        f"{setting['rows']:,} rows × {setting['slots']} slots, {lengths}, {setting['items']:,} items. {machine_line(found['machine'])}",
+        f"{setting['rows']:,} rows × {setting['slots']} slots, {lengths}, {setting['items']:,} filled slots. {machine_line(found['machine'])}",
         "",
         "| | eager | × limit | compiled | × limit | compiled: sequences/s | GB/s | × faster than rows as published | than lean rows | than RecBole |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -75,7 +75,7 @@ def packed() -> str:
     setting = found["setting"]
     slots, kinds = setting["rows"] * setting["slots"], list(found["results"][0]["faster"])
     lines = [
-        f"{setting['rows']:,} rows of {setting['data']}, {setting['items']:,} items: {setting['items'] / slots:.0%} of "
+        f"{setting['rows']:,} rows of {setting['data']}, {setting['items']:,} filled slots: {setting['items'] / slots:.0%} of "
         f"{setting['slots']} slots. {setting['groups']} groups, found in {setting['grouping_seconds'] * 1e3:.2f} ms. "
         f"{machine_line(found['machine'])}",
         "",

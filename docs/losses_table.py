@@ -26,7 +26,10 @@ ICE, FULL = "ICELoss chunked", "cross_entropy on full logits"
 # The losses that can be trained with a million items, where their quality is, and when to take them.
 CHOICE = {
     ICE: ("sasrec-ice-products", "one step over the whole catalog is affordable: exact, nothing to tune"),
-    "SampledSoftmaxLoss 256": ("sasrec-sampled", "it is not: uniform negatives with log-Q"),
+    "SampledSoftmaxLoss 256": (
+        "sasrec-sampled",
+        "scoring the whole catalog takes too long: uniform negatives with log-Q",
+    ),
     "SCELoss": ("sasrec-sce", "negatives near each hidden state are wanted, without a sampler"),
     "RECELoss": ("sasrec-rece", "the same, each item in reach counted once"),
 }

@@ -73,8 +73,10 @@ def notes(results: list[dict[str, Any]]) -> list[str]:
     commits = sorted({result["commit"][:10] for result in results})
     return [
         *(f"Protocol: {protocol}; the epoch is chosen on validation.  " for protocol in protocols),
-        f"Machine: {'; '.join(machines)}. Training minutes: epochs times the median epoch.  ",
-        f"Commit: {', '.join(commits)}. Every run with all its settings: `docs/results/`.",
+        f"Machine: {'; '.join(machines)}.  ",
+        "±: standard deviation over seeds. Epochs: trained, patience included. Training minutes: epochs times the median epoch, without",
+        "first stages, on machines, threads and precisions that differ between rows.  ",
+        f"Commit: {', '.join(commits)}. The settings of every run: `docs/results/`.",
     ]
 
 

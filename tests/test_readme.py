@@ -211,8 +211,10 @@ def test_table_of_results_averages_seeds_and_names_the_options() -> None:
     assert lines[5:] == [
         "",
         "Protocol: p; the epoch is chosen on validation.  ",
-        "Machine: x, 2 threads. Training minutes: epochs times the median epoch.  ",
-        "Commit: cccccccccc. Every run with all its settings: `docs/results/`.",
+        "Machine: x, 2 threads.  ",
+        "±: standard deviation over seeds. Epochs: trained, patience included. Training minutes: epochs times the median epoch, without",
+        "first stages, on machines, threads and precisions that differ between rows.  ",
+        "Commit: cccccccccc. The settings of every run: `docs/results/`.",
     ]
 
 
