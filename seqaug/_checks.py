@@ -6,13 +6,15 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 Side = Literal["left", "right"]
 
 
 def can_look(x: Tensor) -> bool:
-    """Whether values can be asked for: on a CPU, outside compiled code. Other devices would have to be waited for."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether values can be asked for: on a CPU, outside compiled code. Other devices would have to be waited for, and tensors of other
+    classes, as those that are traced, may have none."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and type(x) in (Tensor, Parameter)
 
 
 def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
@@ -74,16 +76,17 @@ def check_items(items: object) -> None:
             f"items must be a tensor of ids (batch, slots), got {type(items).__name__}: "
             "seqaug.pad_sequences makes one out of rows of different lengths"
         )
-    check_ids(items)
+    check_ids("items", items)
     if items.ndim != 2 or items.shape[1] == 0:
         raise ValueError(
             f"items must be (batch, slots) with at least one slot, got items.shape={tuple(items.shape)}"
         )
 
 
-def check_ids(items: Tensor) -> None:
-    if items.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"items must be int64 or int32 ids, got items.dtype={items.dtype}: use items.long()")
+def check_ids(name: str, ids: object) -> None:
+    dtype = check_tensor(name, ids, "of ids").dtype
+    if dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"{name} must be int64 or int32 ids, got {name}.dtype={dtype}: use {name}.long()")
 
 
 def check_fits(name: str, value: int, dtype: torch.dtype) -> None:
@@ -129,6 +132,17 @@ def no_such_row(name: str, ids: Tensor, rows: int) -> ValueError:
         f"{name} must be rows of a table of {rows}, 0..{rows - 1}, got {name} from {int(found.min())} to {int(found.max())}: "
         "seqaug.check_batch finds where"
     )
+
+
+def check_catalog(catalog: object) -> None:
+    if not isinstance(catalog, slice):
+        raise TypeError(
+            f"catalog must be a slice of table rows, got catalog={catalog!r}: slice(1, num_items + 1)"
+        )
+    if catalog.step not in (None, 1):
+        raise ValueError(
+            f"catalog must be a slice of consecutive table rows, got catalog={catalog!r}: slice(1, num_items + 1)"
+        )
 
 
 def catalog_bounds(rows: int, catalog: slice) -> tuple[int, int]:

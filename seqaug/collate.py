@@ -128,7 +128,7 @@ class Collate:
             )
         columns = {name: [row[name] for row in rows] for name in names}
         items = pack(columns["items"], length=self.length)
-        check_ids(items.values)
+        check_ids("items", items.values)
         if bool((items.values == self.pad_id).any()):
             raise ValueError(
                 f"a row holds the pad id, got pad_id={self.pad_id}: renumber its items or pass another pad_id"
@@ -148,6 +148,15 @@ class Collate:
                 raise ValueError(
                     f"row {number} must be as long in {name!r} as in 'items', got {len(part)} and {len(whole)}"
                 )
+        if name == "timestamps":  # seconds since 1970 are beyond what float32 tells apart
+            column = [
+                part
+                if isinstance(part, Tensor)
+                else torch.tensor(part, dtype=torch.float64)
+                if any(isinstance(time, float) for time in part)
+                else part
+                for part in column
+            ]
         rows = items if name == "items" else items.like(pack(column, length=self.length).values)
         return rows if self.packed else rows.pad(side=self.side, fill=self.fill.get(name, 0))
 

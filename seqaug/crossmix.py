@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from seqaug._calls import calls
-from seqaug._checks import Side, check_alpha, check_choice, check_side
+from seqaug._checks import Side, check_alpha, check_choice, check_ids, check_side, check_tensor
 from seqaug._random import permutation
 from seqaug.groups import spread
 from seqaug.noise import draw_beta
@@ -72,7 +72,8 @@ class Pair:
             A :class:`~seqaug.SoftTarget`.
 
         Raises:
-            TypeError: the mix is over features, where every feature has a weight of its own and no pair of ids says it.
+            TypeError: the mix is over features, where every feature has a weight of its own and no pair of ids says it, or
+                ``target`` holds no ids.
             ValueError: ``target`` is not aligned with the batch.
         """
         if self.over == "feature":
@@ -80,6 +81,7 @@ class Pair:
                 "feature mixing has no pair of target ids, since each feature has its own lam, "
                 f"got lam.shape={tuple(self.lam.shape)}: mix the target vectors, pair(table[target])"
             )
+        check_ids("target", target)
         if target.shape != self.mixed.shape:
             raise ValueError(
                 f"target must be aligned with the batch {tuple(self.mixed.shape)}, got target.shape={tuple(target.shape)}"
@@ -90,12 +92,12 @@ class Pair:
 
 def checked_valid(hidden: Tensor, valid: Tensor | None) -> Tensor:
     """(B, L) bool: the real slots of vectors, all of them for ``None``."""
-    if hidden.ndim != 3:
+    if check_tensor("hidden", hidden, "(batch, slots, features)").ndim != 3:
         raise ValueError(f"hidden must be (batch, slots, features), got hidden.shape={tuple(hidden.shape)}")
     rows, slots = hidden.shape[:2]
     if valid is None:
         return torch.ones(rows, slots, dtype=torch.bool, device=hidden.device)
-    if valid.shape != (rows, slots) or valid.dtype != torch.bool:
+    if check_tensor("valid", valid, "of bools").shape != (rows, slots) or valid.dtype != torch.bool:
         raise ValueError(
             f"valid must be a bool tensor {(rows, slots)}, got valid.shape={tuple(valid.shape)}, valid.dtype={valid.dtype}"
         )

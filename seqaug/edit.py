@@ -71,7 +71,7 @@ class Edit:
             ValueError: ``items`` is not of the edit's shape.
         """
         check_items(items)
-        self._check_aligned(items)
+        self.check_aligned(items)
         read = items.gather(1, self.source.clamp(min=0))
         return new_or_read(self.replaced.to(items.dtype), read).masked_fill_(self.source < 0, self.pad_id)
 
@@ -89,8 +89,7 @@ class Edit:
             TypeError: ``x`` is not a tensor.
             ValueError: the first two axes of ``x`` are not those of the edit, or its dtype cannot hold ``fill``.
         """
-        check_tensor("x", x, "(batch, slots, ...)")
-        self._check_aligned(x)
+        self.check_aligned(x)
         check_fill(fill, x.dtype)
         trailing = (1,) * (x.ndim - 2)
         index = self.source.clamp(min=0).reshape(*self.source.shape, *trailing).expand_as(x)
@@ -114,7 +113,7 @@ class Edit:
             raise TypeError(
                 f"other must be an edit sampled on what this one makes of a batch, got {type(other).__name__}"
             )
-        other._check_aligned(self.source)
+        other.check_aligned(self.source)
         if other.pad_id != self.pad_id:
             raise ValueError(
                 f"edits in a row must share a pad id, got pad_id={self.pad_id} and then pad_id={other.pad_id}"
@@ -152,7 +151,9 @@ class Edit:
         changed = {name: change(part) for name, part in parts.items() if isinstance(part, Tensor)}
         return replace(self, **(parts | changed))
 
-    def _check_aligned(self, x: Tensor) -> None:
+    def check_aligned(self, x: Tensor) -> None:
+        """Raise a ValueError unless ``x`` has the rows and slots of the batch."""
+        check_tensor("x", x, "(batch, slots, ...)")
         if x.ndim < 2 or x.shape[:2] != self.source.shape:
             raise ValueError(
                 f"the edit was sampled on (batch, slots) = {tuple(self.source.shape)}, got a tensor of shape={tuple(x.shape)}: "

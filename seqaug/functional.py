@@ -27,9 +27,9 @@ def linear_logsumexp(
         hidden: (..., D) float.
         table: (R, D) float, same D; a `ShardedTable` or a DTensor sharded by rows as well.
         catalog: the rows of the table that are summed over; None for all of them.
-        backend: "chunked" (any device, any dtype), "flash" (torch's attention kernels), "naive" (whole
-            logits, the only one with second derivatives) or "auto", which logs its choice to the logger
-            "seqaug".
+        backend: "chunked" (any device, any dtype), "flash" (torch's attention kernels; the table's gradient is
+            exact to 1e-7 times the largest logsumexp), "naive" (whole logits, the only one with second and
+            forward-mode derivatives) or "auto", which logs its choice to the logger "seqaug".
 
     Returns:
         (...,) float32, float64 for float64 input.
@@ -58,13 +58,19 @@ def linear_logsumexp(
 
 def denominators(states: Tensor, table: Table, start: int, stop: int, backend: str) -> Tensor:
     """Logsumexp (T,) of states (T, D), which for a sharded table come from `copy_to_ranks`."""
-    with full_precision(states.device.type):
-        if isinstance(table, ShardedTable):
-            states, local = same_dtype(states, table.local)
-            return parallel.denominators(
-                states, dataclasses.replace(table, local=local), start, stop, backend
-            )
-        return ops.denominators(*same_dtype(states, dense(table)), start, stop, backend)
+    states, entries = alike(states, table)
+    with full_precision(states.device.type):  # the dtype of autocast has been taken
+        if isinstance(entries, ShardedTable):
+            return parallel.denominators(states, entries, start, stop, backend)
+        return ops.denominators(states, entries, start, stop, backend)
+
+
+def alike(states: Tensor, table: Table) -> tuple[Tensor, Tensor | ShardedTable]:
+    """`same_dtype` of states and a table, of a sharded one its rows that are here."""
+    if isinstance(table, ShardedTable):
+        states, local = same_dtype(states, table.local)
+        return states, dataclasses.replace(table, local=local)
+    return same_dtype(states, dense(table))
 
 
 def dense(table: Tensor | SparseTable) -> Tensor:

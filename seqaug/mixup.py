@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import TypeVar
 
 from seqaug._calls import calls
-from seqaug._checks import check_alpha, check_choice
+from seqaug._checks import check_alpha, check_choice, check_items
 from seqaug.edit import Edit, identity
 from seqaug.noise import draw_beta
 from seqaug.operator import Augmentation
@@ -85,12 +85,17 @@ class Mix:
             (B, L, D) of the dtype of ``own``.
 
         Raises:
+            TypeError: dtypes that differ.
             ValueError: shapes that differ or are not aligned with the batch.
         """
         if own.shape != view.shape or own.shape[:2] != self.mixed.shape or own.ndim != 3:
             raise ValueError(
                 f"vectors must be (batch, slots, features) on the batch {tuple(self.mixed.shape)}, "
                 f"got own.shape={tuple(own.shape)} and view.shape={tuple(view.shape)}"
+            )
+        if own.dtype != view.dtype:
+            raise TypeError(
+                f"vectors of row and view must be of one dtype, got own.dtype={own.dtype}, view.dtype={view.dtype}"
             )
         lam = rearrange(self.lam, "b -> b 1 1").to(own.dtype)
         return torch.where(rearrange(self.mixed, "b l -> b l 1"), torch.lerp(view, own, lam), own)
@@ -262,7 +267,11 @@ class MixupOp(nn.Module):
 
         Returns:
             A :class:`Mix`, of packed rows a :class:`~seqaug.PackedMix`.
+
+        Raises:
+            ValueError: ``items`` are not aligned with ``edit``.
         """
+        edit.check_aligned(pack(items) if is_packed(items) else items)
         lam = draw_beta(self.alpha, edit.rate.shape, edit.rate.device, generator)
         weight = mix_weight(lam, edit.rate, self.weighting)
         if isinstance(edit, PackedEdit):
@@ -327,6 +336,7 @@ class MixupOp(nn.Module):
         if is_packed(items):
             return self._mix_packed(items, embedding, timestamps, generator)
         if not self.training:
+            check_items(items)
             ones = torch.ones(items.shape[0], dtype=torch.float32, device=items.device)
             return Mixed(embedding(items), ones, ones, identity(items, self.operator.pad_id))
         mix = self.sample(items, timestamps=timestamps, generator=generator)

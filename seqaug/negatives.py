@@ -7,7 +7,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqaug._checks import can_look, check_choice, check_count, check_number
+from seqaug._checks import can_look, check_choice, check_count, check_ids, check_number, check_tensor
 from seqaug._random import integers, uniform, uniform_excluding
 from seqaug.soft_target import SoftTarget
 from seqaug.sparse_table import read_rows
@@ -17,17 +17,30 @@ PER = ("position", "row", "batch")
 FINE_CATALOG = 2**17
 
 
-def excluded_ids(target: Tensor | SoftTarget, history: Tensor | None) -> Tensor:
-    """(B, M) what each row must not be offered: its own targets and its history."""
+def ids_of(target: Tensor | SoftTarget) -> list[Tensor]:
+    """The ids in a target: one tensor, both halves of a soft one, or none, of vectors."""
     if not isinstance(target, (Tensor, SoftTarget)):
         raise TypeError(f"target must be ids, a SoftTarget or vectors, got {type(target).__name__}")
     if isinstance(target, SoftTarget):
-        own = [target.first, target.second]
+        found = [target.first, target.second]
     else:
-        own = [] if target.is_floating_point() else [target]
+        found = [] if target.is_floating_point() else [target]
+    for ids in found:
+        check_ids("target", ids)
+        if ids.ndim not in (1, 2):
+            raise ValueError(
+                f"target must be ids (rows, steps), or (tokens,) when packed, got target.shape={tuple(ids.shape)}"
+            )
+    return found
+
+
+def excluded_ids(target: Tensor | SoftTarget, history: Tensor | None) -> Tensor:
+    """(B, M) what each row must not be offered: its own targets and its history."""
+    own = ids_of(target)
     rows = target.first.shape[0] if isinstance(target, SoftTarget) else target.shape[0]
     own = [(ids if ids.ndim == 2 else rearrange(ids, "t -> t 1")).long() for ids in own]
     if history is not None:
+        check_tensor("history", history, "of ids")
         if history.ndim != 2 or history.shape[0] != rows or history.is_floating_point():
             raise ValueError(
                 f"history must be ids ({rows}, slots), got {history.dtype} of shape {tuple(history.shape)}: "
@@ -35,8 +48,7 @@ def excluded_ids(target: Tensor | SoftTarget, history: Tensor | None) -> Tensor:
             )
         own.append(history.long())
     if not own:
-        device = target[0].device if isinstance(target, SoftTarget) else target.device
-        return torch.zeros((rows, 0), dtype=torch.long, device=device)
+        return torch.zeros((rows, 0), dtype=torch.long, device=target[0].device)
     return torch.cat(own, dim=1)
 
 
@@ -266,18 +278,17 @@ class InBatchNegatives:
         Returns:
             ids: (k,), or (B, k) with a history. On a CPU padding is left out, elsewhere and in a graph k is
                 the number of target slots.
-            log_q: of the same shape, +inf at padding and at what the row must not be offered: such an entry
-                has no share in a sampled softmax. Losses without a correction must not be given a history
-                here.
+            log_q: of the same shape, +inf at padding and at what the row must not be offered: losses leave such
+                an entry out.
 
         Raises:
             TypeError: vectors as targets, which are not items.
         """
-        if not isinstance(target, SoftTarget) and target.is_floating_point():
-            raise TypeError(f"target must be ids for in-batch negatives, got target.dtype={target.dtype}")
-        halves = [target.first, target.second] if isinstance(target, SoftTarget) else [target]
+        halves = ids_of(target)
+        if not halves:
+            raise TypeError("target must be ids for in-batch negatives, got vectors: they are no items")
         ids = torch.cat([half.flatten().long() for half in halves])
-        if can_look(ids) and type(ids) is Tensor:
+        if can_look(ids):
             some = ids[ids != self.ignore_index]
             ids = (
                 some if len(some) else ids[:1]

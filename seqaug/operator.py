@@ -62,7 +62,7 @@ def check_batch_and_times(items: Tensor, timestamps: Tensor | None, pad_id: int 
 def packed_and_times(items: Any, timestamps: Any) -> tuple[Packed, Tensor | None, Tensor]:
     """Packed ids, their times (T,), and something of the shape of the padded batch, which is all that drawing looks at."""
     rows = pack(items)
-    check_ids(rows.values)
+    check_ids("items", rows.values)
     times = None if timestamps is None else values_of(timestamps)
     if times is not None:
         check_times(times)

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqaug._checks import Side, check_count, check_fill, check_side, check_tensor
+from seqaug._checks import Side, can_look, check_count, check_fill, check_side, check_tensor
 from seqaug.groups import Cells, Group, group_rows, spread
+
+WHOLE_IN_FLOAT32 = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,7 @@ class Packed:
 
     Raises:
         TypeError: ``offsets`` are not int64.
-        ValueError: ``offsets`` have not one axis, or ``length`` is below 1.
+        ValueError: ``offsets`` have not one axis, or, on a CPU, do not ascend from 0 to T; ``length`` is below 1.
 
     Example:
         >>> import torch, seqaug as sa
@@ -55,6 +57,8 @@ class Packed:
         if self.values.ndim == 0:
             raise ValueError("values must be (T, ...), got a tensor without axes")
         check_count("length", self.length, 1)
+        if can_look(self.offsets):
+            check_offsets(self.offsets, len(self.values))
 
     @property
     def lengths(self) -> Tensor:
@@ -198,7 +202,7 @@ def pack(
 
     Raises:
         TypeError: rows in another form.
-        ValueError: lengths or offsets that do not fit the values.
+        ValueError: lengths or offsets that do not fit the values, or lists of floats too large for float32.
 
     Example:
         >>> import torch, seqaug as sa
@@ -241,19 +245,18 @@ def _from_zero(lengths: Tensor) -> Tensor:
 
 def _from_values(values: Tensor, offsets: Any, length: int | None) -> Packed:
     offsets = offsets.to(torch.int64)
+    check_offsets(offsets, len(values))
+    return _newest(values, offsets, length)
+
+
+def check_offsets(offsets: Tensor, total: int) -> None:
+    """Looks at the values."""
     ends = offsets.cpu()
-    if (
-        ends.ndim != 1
-        or len(ends) == 0
-        or ends[0] != 0
-        or ends[-1] != len(values)
-        or bool((ends.diff() < 0).any())
-    ):
+    if ends.ndim != 1 or len(ends) == 0 or ends[0] != 0 or ends[-1] != total or bool((ends.diff() < 0).any()):
         raise ValueError(
-            f"offsets must ascend from 0 to the number of values ({len(values)}), got offsets={ends.tolist()!s:.60}: "
+            f"offsets must ascend from 0 to the number of values ({total}), got offsets={ends.tolist()!s:.60}: "
             "take the values of these rows alone"
         )
-    return _newest(values, offsets, length)
 
 
 def _newest(values: Tensor, offsets: Tensor, length: int | None) -> Packed:
@@ -281,7 +284,22 @@ def _from_rows(rows: Sequence[Any], length: int | None) -> Packed:
         raise TypeError(
             f"rows must be lists of numbers or tensors (n, ...), got {list(rows)!r:.60}"
         ) from error
+    if values.dtype == torch.float32:
+        for row, tensor in zip(rows, tensors, strict=True):
+            _check_kept(row, tensor)
     return _newest(values if len(values) else values.long(), _from_zero(counts), length)
+
+
+def _check_kept(row: Any, tensor: Tensor) -> None:
+    """A list of floats becomes float32, which does not tell seconds since 1970 apart."""
+    if isinstance(row, Tensor) or not len(tensor) or tensor.abs().max() < WHOLE_IN_FLOAT32:
+        return
+    given = torch.tensor(row, dtype=torch.float64)
+    if bool(((given != tensor) & (tensor.abs() >= WHOLE_IN_FLOAT32) & given.isfinite()).any()):
+        raise ValueError(
+            f"floats in a list become float32, which holds whole numbers up to {WHOLE_IN_FLOAT32}, got {row!r:.60}: give whole "
+            "numbers, or a tensor of float64"
+        )
 
 
 def _from_jagged(jagged: Any, length: int | None) -> Packed:

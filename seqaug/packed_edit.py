@@ -170,6 +170,10 @@ class PackedEdit:
         }
         return replace(self, **moved)
 
+    def check_aligned(self, x: Any) -> None:
+        """Raise a ValueError unless ``x`` has the rows that the edit was sampled on."""
+        self._values(x)
+
     def _values(self, x: Any) -> Tensor:
         if isinstance(x, Packed):
             values, rows = x.values, len(x.offsets)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqaug._checks import Side
+from seqaug._checks import Side, check_ids
 from seqaug.groups import spread
 from seqaug.packed import Packed, is_nested, values_of
 from seqaug.packed_edit import PackedEdit
@@ -53,6 +53,7 @@ class PackedMix:
             Vectors (T, D) in the form and of the dtype of ``own``.
 
         Raises:
+            TypeError: dtypes that differ.
             ValueError: shapes that are not those of the rows and of their view.
         """
         before, after = values_of(own), values_of(view)
@@ -64,6 +65,10 @@ class PackedMix:
             raise ValueError(
                 f"vectors must be ({len(self.mixed)}, features) of the rows and ({len(self.edit.source)}, features) of the view, "
                 f"got own.shape={tuple(before.shape)} and view.shape={tuple(after.shape)}"
+            )
+        if before.dtype != after.dtype:
+            raise TypeError(
+                f"vectors of rows and view must be of one dtype, got own.dtype={before.dtype}, view.dtype={after.dtype}"
             )
         shown = after[self.place.clamp(min=0)]
         blank = torch.zeros_like(shown[:1]) if padding is None else padding
@@ -133,7 +138,7 @@ class PackedPair:
             A :class:`~seqaug.SoftTarget` of (T,) ids.
 
         Raises:
-            TypeError: the mix is over features.
+            TypeError: the mix is over features, or ``target`` holds no ids.
             ValueError: ``target`` is not aligned with the rows.
         """
         if self.over == "feature":
@@ -142,6 +147,7 @@ class PackedPair:
                 f"got lam.shape={tuple(self.lam.shape)}: mix the target vectors, pair(table[target])"
             )
         ids = values_of(target)
+        check_ids("target", ids)
         if ids.shape != self.mixed.shape:
             raise ValueError(
                 f"target must be aligned with the rows {tuple(self.mixed.shape)}, got target.shape={tuple(ids.shape)}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from seqaug._checks import Side, check_count, check_items, check_side
+from seqaug._checks import Side, check_count, check_items, check_pad_id, check_side
 
 
 def lengths(items: Tensor, *, pad_id: int = 0) -> Tensor:
@@ -26,6 +26,7 @@ def lengths(items: Tensor, *, pad_id: int = 0) -> Tensor:
         tensor([1, 3])
     """
     check_items(items)
+    check_pad_id(pad_id, items.dtype)
     return (items != pad_id).sum(1)
 
 
@@ -54,6 +55,7 @@ def pad_sequences(
                 [4, 5, 6]])
     """
     check_side(side)
+    check_pad_id(pad_id)
     if length is not None:
         check_count("length", length, 1)
     tensors = [_row(row, number) for number, row in enumerate(rows)]
@@ -64,7 +66,7 @@ def pad_sequences(
         )
     longest = max((len(row) for row in tensors), default=0)
     slots = max(longest, 1) if length is None else length
-    out = torch.full((len(tensors), slots), pad_id)
+    out = torch.full((len(tensors), slots), pad_id, dtype=torch.int64)
     for number, row in enumerate(tensors):
         kept = row[max(0, len(row) - slots) :]
         begin = slots - len(kept) if side == "left" else 0
@@ -119,6 +121,7 @@ def check_batch(
     """
     check_items(items)
     check_side(side)
+    check_pad_id(pad_id, items.dtype)
     check_count("num_items", num_items, 1)
     first = 0 if 1 <= pad_id <= num_items else 1
     real = items != pad_id

@@ -9,7 +9,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqaug._checks import catalog_bounds, check_count
+from seqaug._checks import can_look, catalog_bounds, check_catalog, check_count, check_ids
+from seqaug.functional import check_table, full_precision
 from seqaug.sharding import ShardedTable, Table, all_gather, all_sum, check_alike, spread
 from seqaug.sparse_table import SparseTable, read_rows
 
@@ -34,7 +35,8 @@ def top_items(
         ids: (B, k) int64 rows of the table, -1 where fewer are left.
 
     Raises:
-        ValueError: k above the size of the catalog, or a catalog that leaves the table.
+        TypeError: ``seen`` holds no ids.
+        ValueError: k above the size of the catalog, a catalog that leaves the table, or shapes that do not fit.
 
     Example:
         >>> import torch
@@ -43,8 +45,8 @@ def top_items(
         tensor([[3, 1]])
     """
     check_count("k", k, 1)
+    start, stop = checked(hidden, table, catalog, seen)
     table = spread(table)
-    start, stop = catalog_bounds(len(table), catalog)
     if isinstance(table, ShardedTable):
         check_alike("hidden", hidden, table.group)
     if k > stop - start:
@@ -73,7 +75,8 @@ def target_ranks(
         (B,) int64; the size of the catalog where the target's score is NaN.
 
     Raises:
-        ValueError: a catalog that leaves the table, or, on a CPU, targets that are no rows of it.
+        TypeError: ``target`` or ``seen`` hold no ids.
+        ValueError: a catalog that leaves the table, shapes that do not fit, or, on a CPU, targets outside the catalog.
 
     Example:
         >>> import torch
@@ -81,10 +84,19 @@ def target_ranks(
         >>> target_ranks(torch.ones(1, 1), table, torch.tensor([3]), catalog=slice(1, 4))
         tensor([1])
     """
+    start, stop = checked(hidden, table, catalog, seen)
+    check_ids_of_rows("target", target, hidden, 1)
     table = spread(table)
-    start, stop = catalog_bounds(len(table), catalog)
     if isinstance(table, ShardedTable):
         check_alike("target", target, table.group)
+    if can_look(target) and len(target):
+        low, high = target.aminmax()
+        if low < start or high >= stop:
+            raise ValueError(
+                f"target must be rows {start}..{stop - 1} of the catalog, got target from {int(low)} to {int(high)}: "
+                "rank the rows that have one, without padding"
+            )
+    if isinstance(table, ShardedTable):
         vectors, here = table.own(target)
         score = (hidden.float() * vectors.float()).sum(1)
         score = all_sum(score.masked_fill(~here, 0.0), table.group)
@@ -98,6 +110,30 @@ def target_ranks(
     if isinstance(table, ShardedTable):
         ahead = all_sum(ahead, table.group)
     return ahead.masked_fill(score.isnan(), stop - start)
+
+
+def checked(hidden: Tensor, table: Table, catalog: slice, seen: Tensor | None) -> tuple[int, int]:
+    """The bounds of the catalog, after a look at the arguments that both functions have."""
+    check_table(hidden, table)
+    if hidden.ndim != 2:
+        raise ValueError(
+            f"hidden must be one state per row (rows, features), got hidden.shape={tuple(hidden.shape)}: "
+            "take that of the newest slot"
+        )
+    check_catalog(catalog)
+    if seen is not None:
+        check_ids_of_rows("seen", seen, hidden, 2)
+    return catalog_bounds(len(table), catalog)
+
+
+def check_ids_of_rows(name: str, ids: Tensor, hidden: Tensor, axes: int) -> None:
+    check_ids(name, ids)
+    if ids.ndim != axes or len(ids) != len(hidden):
+        expected = (len(hidden), "ids")[:axes]
+        raise ValueError(
+            f"{name} must be ({', '.join(map(str, expected))}{',' if axes == 1 else ''}) for hidden.shape={tuple(hidden.shape)}, "
+            f"got {name}.shape={tuple(ids.shape)}"
+        )
 
 
 @torch.no_grad()
@@ -130,7 +166,8 @@ def blocks(
     width = max(1, SCORES_AT_ONCE // max(len(hidden), 1))
     for low in range(start, stop, width):
         high = min(low + width, stop)
-        scores = hidden @ local[low:high].to(hidden.dtype).t()
+        with full_precision(hidden.device.type):
+            scores = hidden @ local[low:high].to(hidden.dtype).t()
         if left_out is not None:
             column = left_out.long() - (low + offset)
             outside = (column < 0) | (column >= high - low)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqaug._checks import check_choice, check_count, check_number
+from seqaug._checks import check_choice, check_count, check_ids, check_number, check_tensor
 from seqaug._cooccurrence import block_pairs, count_items, item_blocks
 from seqaug._swing import swing_scores
 
@@ -25,6 +25,10 @@ class ItemSimilarity:
         neighbours: (V + 2, K) int64 ids, nearest first, 0 = none. Row i is item i; pad (0) and mask (V + 1) have none.
         scores: (V + 2, K) float32, -inf where there is no neighbour.
 
+    Raises:
+        TypeError: ``neighbours`` hold no ids.
+        ValueError: shapes that differ.
+
     Example:
         >>> import seqaug as sa
         >>> similarity = sa.ItemSimilarity.from_sequences(
@@ -36,6 +40,17 @@ class ItemSimilarity:
 
     neighbours: Tensor
     scores: Tensor
+
+    def __post_init__(self) -> None:
+        check_ids("neighbours", self.neighbours)
+        if (
+            self.neighbours.ndim != 2
+            or check_tensor("scores", self.scores, "").shape != self.neighbours.shape
+        ):
+            raise ValueError(
+                "neighbours and scores must both be (V + 2, K), "
+                f"got neighbours.shape={tuple(self.neighbours.shape)}, scores.shape={tuple(self.scores.shape)}"
+            )
 
     @classmethod
     def from_sequences(
@@ -279,6 +294,10 @@ class ItemSimilarity:
 
 def _interactions(rows: Iterable[Sequence[int] | Tensor], num_items: int) -> tuple[Tensor, Tensor]:
     """(N,) users and (N,) items, each pair once, by user."""
+    if not isinstance(rows, Iterable):
+        raise TypeError(
+            f"rows must be the ids of each user, a list of lists or tensors, got rows={rows!r:.60}"
+        )
     tensors = [_ids_of(number, row) for number, row in enumerate(rows)]
     sizes = torch.tensor([len(row) for row in tensors], dtype=torch.int64)
     item = torch.cat(tensors) if tensors else torch.zeros(0, dtype=torch.int64)

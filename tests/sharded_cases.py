@@ -186,7 +186,9 @@ def ids_outside_the_table(world, rank, mesh):
     refused(lambda: sa.BCELoss()(hidden, spread, wrong, negatives=torch.tensor([3])), *words)
     outside = torch.tensor([500, 3])
     refused(lambda: sa.SampledSoftmaxLoss()(hidden, spread, target, negatives=outside), *words)
-    refused(lambda: sa.target_ranks(hidden[:, 0], spread, wrong[:, 3], catalog=CATALOG), *words)
+    refused(
+        lambda: sa.target_ranks(hidden[:, 0], spread, wrong[:, 3], catalog=CATALOG), "of the catalog", "500"
+    )
     refused(lambda: spread.lookup(outside), *words)
     refused(lambda: spread.lookup(-outside), *("table of 55", "-500"))
     similar = sa.ShardedTable.from_local(torch.ones(len(spread.local), 2, dtype=torch.int64))

@@ -145,3 +145,12 @@ def test_rewards_without_measure_do_no_harm() -> None:
 def test_a_momentum_of_one_is_refused() -> None:
     with pytest.raises(ValueError, match="momentum must be below 1, got momentum=1.0"):
         policy(momentum=1.0)
+
+
+def test_an_edit_of_a_larger_policy_is_refused() -> None:
+    small = sa.AdaptivePolicy([sa.Crop(0.1, 0.2)] * 2)
+    other = sa.AdaptivePolicy([sa.Crop(0.1, 0.2)] * 4)
+    edit = other.sample(torch.ones(400, 2, dtype=torch.long), generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="this policy of 2 operators and 5 buckets"):
+        small.update(edit, torch.ones(400))
+    assert not small.seen.any()

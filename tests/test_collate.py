@@ -169,3 +169,14 @@ def test_errors() -> None:
         sa.Collate(operator=3)
     with pytest.raises(ValueError, match="rank"):
         sa.Collate(rank=-1)
+
+
+def test_seconds_since_1970_as_floats_are_told_apart() -> None:
+    times = [1.7e9 + k for k in (0.0, 9.0, 10.0, 11.0, 30.0)]
+    batch = sa.Collate(length=5)([{"items": [1, 2, 3, 4, 5], "timestamps": times}])
+    assert batch["timestamps"].tolist() == [times]
+    view = sa.TimeMask(0.4, 0.4, mask_id=99)(batch["items"], timestamps=batch["timestamps"])
+    assert view.tolist() == [[1, 99, 3, 4, 99]]  # as with times from 0 on
+    with pytest.raises(ValueError, match="floats in a list become float32"):
+        sa.pack([times])
+    assert sa.pack([[0.5, 2.0**25]]).values.dtype == torch.float32  # held as they are

@@ -506,3 +506,65 @@ def test_valid_is_a_tensor() -> None:
         sa.ICELoss(catalog=slice(1, 10))(
             torch.zeros(1, 2, 4), torch.zeros(11, 4), torch.ones(1, 2).long(), valid=[[True, False]]
         )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reduction", ["token", "none"])
+def test_forward_mode_is_refused_but_by_the_backend_that_has_it(reduction: str) -> None:
+    hidden, table = torch.randn(3, 4), torch.randn(22, 4)
+    target, direction = torch.tensor([1, 7, 20]), torch.randn(3, 4)
+
+    def derivative(backend: str) -> Tensor:
+        loss = ICELoss(catalog=slice(1, 21), reduction=reduction, backend=backend)
+        return torch.func.jvp(lambda x: loss(x, table, target).sum(), (hidden,), (direction,))[1]
+
+    with pytest.raises(RuntimeError, match="no forward-mode derivative: use backend='naive'"):
+        derivative("auto")
+    logits = hidden @ table[1:21].t()
+    share = logits.softmax(1) - F.one_hot(target - 1, 20)
+    expected = (share * (direction @ table[1:21].t())).sum() / (3 if reduction == "token" else 1)
+    torch.testing.assert_close(derivative("naive"), expected)
+
+
+@pytest.mark.parametrize(
+    "loss", [ICELoss(catalog=slice(1, 501)), SoftmaxFocalLoss(catalog=slice(1, 501))], ids=repr
+)
+def test_all_reductions_follow_autocast(loss: ICELoss | SoftmaxFocalLoss) -> None:
+    hidden, table, target = torch.randn(64, 64) * 2, torch.randn(502, 64) * 2, torch.randint(1, 501, (64,))
+    each = type(loss)(catalog=loss.catalog, reduction="none")
+    plain = each(hidden, table, target)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(each(hidden, table, target).mean(), loss(hidden, table, target))
+        assert not torch.equal(each(hidden, table, target), plain)
+    rounded = each(hidden.bfloat16().float(), table.bfloat16().float(), target)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(each(hidden, table, target), rounded, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["chunked", "flash", "naive"])
+def test_logits_that_16_bits_do_not_hold(backend: str) -> None:
+    hidden, table = (torch.randn(2, 64) * 60).half(), (torch.randn(22, 64) * 60).half()
+    target = torch.tensor([1, 2])
+    loss = ICELoss(catalog=slice(1, 21), backend=backend)
+    expected = loss(hidden.double(), table.double(), target)
+    torch.testing.assert_close(loss(hidden, table, target).double(), expected, rtol=1e-5, atol=0)
+
+
+def test_half_of_a_soft_target_outside_the_catalog_is_refused_but_for_padding() -> None:
+    hidden, table = torch.randn(1, 2, 4), torch.randn(7, 4)
+    loss = ICELoss(catalog=slice(1, 6), ignore_index=-1)
+    second, lam = torch.tensor([[2, 3]]), torch.tensor([[0.5]])
+    with pytest.raises(ValueError, match="target must be rows 1..5 of the catalog"):
+        loss(hidden, table, SoftTarget(torch.tensor([[0, 1]]), second, lam))
+    with pytest.raises(ValueError, match="target must be rows 1..5 of the catalog"):
+        loss(hidden, table, SoftTarget(second, torch.tensor([[0, 1]]), lam))
+    padded = loss(hidden, table, SoftTarget(torch.tensor([[-1, 1]]), second, lam))
+    assert padded.isfinite()
+
+
+def test_shares_of_soft_targets_lie_between_0_and_1() -> None:
+    hidden, table, ids = torch.randn(1, 2, 4), torch.randn(7, 4), torch.tensor([[2, 3]])
+    loss = ICELoss(catalog=slice(1, 6))
+    for wrong in (3.0, -0.1):
+        with pytest.raises(ValueError, match=r"shares in \[0, 1\], got target.lam from"):
+            loss(hidden, table, SoftTarget(ids, ids, torch.tensor([[wrong]])))
+    assert loss(hidden, table, SoftTarget(ids, ids, torch.tensor([[torch.nan]]))).isnan()

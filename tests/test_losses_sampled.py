@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from seqaug.losses import (
+    BCELoss,
+    BPRLoss,
     CELoss,
+    FocalLoss,
     GBCELoss,
     ICELoss,
     InfoNCELoss,
@@ -257,3 +262,57 @@ def test_softmax_focal_without_focus_is_ice_and_gbce_without_calibration_is_bce(
 def test_bad_settings(make: object, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("loss", "values", "target_counts"),
+    [
+        (BCELoss(), lambda s, k: F.softplus(s).sum(), lambda s, k: F.softplus(-s)),
+        (FocalLoss(), lambda s, k: 0.75 * (s.sigmoid() ** 2 * F.softplus(s)).sum(),
+         lambda s, k: 0.25 * ((-s).sigmoid() ** 2 * F.softplus(-s))),
+        (GBCELoss(num_items=20), lambda s, k: F.softplus(s).sum() / (k + 1),
+         lambda s, k: (1 - 0.75 * (1 - k / 19)) * F.softplus(-s) / (k + 1)),
+    ],
+    ids=lambda x: type(x).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("history", [False, True])
+def test_what_a_sampler_leaves_out_is_no_negative(
+    loss: ItemLoss, values: Callable[..., Tensor], target_counts: Callable[..., Tensor], history: bool
+) -> None:
+    hidden, table, target = torch.randn(2, 3, 4), torch.randn(22, 4), torch.tensor([[0, 0, 5], [0, 3, 7]])
+
+    def call(hidden: Tensor) -> Tensor:
+        negatives = InBatchNegatives().sample(target, history=target if history else None)
+        return loss(hidden, table, target, negatives=negatives)
+
+    expected = []
+    for row, slot in ((0, 2), (1, 1), (1, 2)):
+        own = set(target[row].tolist())
+        others = [item for item in (5, 3, 7) if not history or item not in own]
+        scores = table[others] @ hidden[row, slot]
+        score = table[target[row, slot]] @ hidden[row, slot]
+        expected.append(values(scores, len(others)) + target_counts(score, len(others)))
+    torch.testing.assert_close(call(hidden), torch.stack(expected).mean())
+    torch._dynamo.reset()  # compiled, padding cannot be left out before
+    torch.testing.assert_close(torch.compile(call, fullgraph=True, backend="eager")(hidden), call(hidden))
+
+
+def test_bpr_is_the_mean_over_the_negatives_that_count() -> None:
+    hidden, table, target = torch.randn(1, 1, 4), torch.randn(9, 4), torch.tensor([[1]])
+    ids, log_q = torch.tensor([2, 3, 0]), torch.tensor([0.0, 0.0, torch.inf])
+    table[0] = 100.0  # of padding
+    loss = BPRLoss()
+    found = loss(hidden, table, target, negatives=(ids, log_q))
+    torch.testing.assert_close(found, loss(hidden, table, target, negatives=ids[:2]))
+    assert loss(hidden, table, target, negatives=(ids, torch.full((3,), torch.inf))) == 0
+
+
+@pytest.mark.parametrize("log_q", [torch.ones(3, dtype=torch.int64), 0.5])
+def test_two_sets_of_ids_are_no_pair_of_a_sampler(log_q: object) -> None:
+    with pytest.raises(TypeError, match=r"must be the \(ids, log_q\) of a sampler.*torch.cat"):
+        SampledSoftmaxLoss()(
+            torch.randn(1, 1, 4),
+            torch.randn(9, 4),
+            torch.tensor([[1]]),
+            negatives=(torch.tensor([1, 2, 3]), log_q),
+        )

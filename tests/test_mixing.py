@@ -513,3 +513,37 @@ def test_a_new_id_without_a_vector_and_a_seed_for_a_generator_are_named() -> Non
         sa.Crop(0.2, 0.7)(items, generator=5)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=message):
         sa.CrossMixup()(torch.ones(2, 3, 4), generator=5)  # type: ignore[call-overload]
+
+
+def test_a_mix_of_an_edit_of_other_items_is_refused() -> None:
+    mixup, items = sa.MixupOp(sa.Crop(0.5, 0.5)), torch.arange(1, 13).view(3, 4)
+    edit = mixup.operator.sample(items)
+    with pytest.raises(ValueError, match="apply an edit only to what is aligned"):
+        mixup.mix_of(edit, items[:1])
+    with pytest.raises(TypeError, match="must be a tensor"):
+        mixup.mix_of(edit, sa.pack(items))
+    packed = sa.pack([[1, 2, 3], [4, 5]])
+    edit = mixup.operator.sample(packed)
+    with pytest.raises(ValueError, match="rows of other lengths"):
+        mixup.mix_of(edit, sa.pack([[1, 2], [3, 4, 5]]))
+    assert mixup.mix_of(edit, packed.nested()).mixed.shape == (5,)
+
+
+def test_arguments_of_mixing_that_are_no_tensors_or_of_another_dtype() -> None:
+    mixup, cross = sa.MixupOp(sa.Crop(0.5, 0.5)), sa.CrossMixup()
+    mix, pair = mixup.sample(torch.arange(1, 13).view(3, 4)), cross.sample(torch.randn(3, 4, 2))
+    packed = sa.pack([[1, 2, 3], [4, 5]])
+    packed_mix, packed_pair = mixup.sample(packed), cross.sample(packed.like(torch.randn(5, 2)))
+    vectors = torch.randn(3, 4, 2)
+    for call, says in (
+        (lambda: mix(vectors, vectors.double()), "one dtype, got own.dtype=torch.float32, view.dtype=torch.float64"),
+        (lambda: packed_mix(torch.randn(5, 2), torch.randn(len(packed_mix.edit.source), 2).double()), "one dtype"),
+        (lambda: pair.targets([1]), "target must be a tensor of ids, got list"),
+        (lambda: pair.targets(vectors[..., 0]), "got target.dtype=torch.float32"),
+        (lambda: packed_pair.targets(torch.randn(5)), "got target.dtype=torch.float32"),
+        (lambda: cross.sample([1]), "hidden must be a tensor"),
+        (lambda: cross.sample(vectors, valid=[[True]]), "valid must be a tensor of bools, got list"),
+        (lambda: mixup.eval()([[1]], torch.nn.Embedding(3, 2)), "items must be a tensor of ids"),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=says):
+            call()

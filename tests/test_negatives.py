@@ -255,3 +255,14 @@ def test_extreme_counts_and_powers() -> None:
         for make in (InBatchNegatives, PopularityNegatives):
             with pytest.raises((TypeError, ValueError), match="counts must"):
                 make(wrong)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("sampler", [UniformNegatives(20), InBatchNegatives()], ids=repr)
+def test_targets_and_history_that_are_no_ids(sampler: UniformNegatives | InBatchNegatives) -> None:
+    target = torch.tensor([[1, 2, 3]])
+    with pytest.raises(TypeError, match="history must be a tensor of ids, got list"):
+        sampler.sample(target, history=[[1]])
+    with pytest.raises(TypeError, match="got target.dtype=torch.bool"):
+        sampler.sample(target > 0)
+    with pytest.raises(ValueError, match=r"got target.shape=\(1, 1, 3\)"):
+        sampler.sample(target[None])

@@ -298,3 +298,9 @@ def test_as_many_values_in_other_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="timestamps must be aligned .* in rows that begin elsewhere"):
         timed(rows, timestamps=sa.pack([[1], [2, 3, 4]]))
     assert len(timed(rows, timestamps=sa.pack([[1, 2, 3], [4]])).values) == 4
+
+
+@pytest.mark.parametrize("offsets", [[1, 4], [0, 2], [0, 3, 1, 3]])
+def test_packed_wants_offsets_that_fit(offsets: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"offsets must ascend from 0 to the number of values \(3\)"):
+        sa.Packed(torch.tensor([1, 2, 3]), torch.tensor(offsets), 4)

@@ -127,3 +127,15 @@ def test_errors_of_checks() -> None:
         sa.check_batch(items, 0)
     with pytest.raises(ValueError, match="side='top'"):
         sa.check_batch(items, 5, side="top")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pad_id", [True, 0.0, "0"])
+def test_pad_ids_are_whole_numbers(pad_id: object) -> None:
+    items = torch.tensor([[7, 8, 9]])
+    for call in (
+        lambda: sa.pad_sequences([[7, 8, 9], [5]], pad_id=pad_id),
+        lambda: sa.lengths(items, pad_id=pad_id),
+        lambda: sa.check_batch(items, 10, pad_id=pad_id),
+    ):
+        with pytest.raises(TypeError, match="pad_id must be a whole number"):
+            call()

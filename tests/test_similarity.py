@@ -356,3 +356,12 @@ def test_batches_that_are_read_only_once_are_refused() -> None:
     batches = iter([sa.pad_sequences([[1, 2], [1, 2]])])
     with pytest.raises(ValueError, match="must give new batches at each call, got the same list_iterator"):
         sa.ItemSimilarity.from_batches(lambda: batches, 2, k=1)
+
+
+def test_tables_and_rows_that_are_none() -> None:
+    with pytest.raises(ValueError, match=r"got neighbours.shape=\(3, 2\), scores.shape=\(3, 1\)"):
+        sa.ItemSimilarity(torch.ones(3, 2, dtype=torch.int64), torch.ones(3, 1))
+    with pytest.raises(TypeError, match="got neighbours.dtype=torch.float32"):
+        sa.ItemSimilarity(torch.ones(3, 2), torch.ones(3, 2))
+    with pytest.raises(TypeError, match="rows must be the ids of each user.*got rows=5"):
+        sa.ItemSimilarity.from_sequences(5, 3)

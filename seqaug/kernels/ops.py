@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from seqaug.kernels import backends, naive
@@ -121,6 +122,7 @@ def total(
     if backend == "naive":
         lse = naive.logsumexp(hidden.to(products), table.to(products), start, stop)
         return (weight * surprise(lse, score, extra, gamma)[0]).sum()
+    refuse_forward_mode(hidden, table, score, weight)
     needs = [torch.is_grad_enabled() and value.requires_grad for value in (hidden, table)]
     return softmax_total(hidden, table, score, weight, start, stop, extra, gamma, *needs, backend, products)[
         0
@@ -131,8 +133,20 @@ def denominators(hidden: Tensor, table: Tensor, start: int, stop: int, backend: 
     """The differentiable logsumexp of each token, for any upstream gradient."""
     if backend == "naive":
         return naive.logsumexp(hidden, table, start, stop)
+    refuse_forward_mode(hidden, table)
     need_hidden = torch.is_grad_enabled() and hidden.requires_grad
     return logsumexp(hidden, table, start, stop, need_hidden, backend)[0]
+
+
+def refuse_forward_mode(*inputs: Tensor) -> None:
+    """Operators of torch without a forward derivative drop it silently, and what is left would be wrong."""
+    if torch.compiler.is_compiling():
+        return
+    if any(forward_ad.unpack_dual(value).tangent is not None for value in inputs):  # type: ignore[no-untyped-call]
+        raise RuntimeError(
+            "the catalog softmax has no forward-mode derivative: use backend='naive' for one (it holds tokens x catalog), "
+            "or reverse mode"
+        )
 
 
 def padded(part: Tensor | None, table: Tensor, start: int, stop: int) -> Tensor:

@@ -12,17 +12,6 @@ from seqaug.losses._tokens import Rule
 REDUCTIONS = ("token", "row", "sum", "none")
 
 
-def check_catalog(catalog: object) -> None:
-    if not isinstance(catalog, slice):
-        raise TypeError(
-            f"catalog must be a slice of table rows, got catalog={catalog!r}: slice(1, num_items + 1)"
-        )
-    if catalog.step not in (None, 1):
-        raise ValueError(
-            f"catalog must be a slice of consecutive table rows, got catalog={catalog!r}: slice(1, num_items + 1)"
-        )
-
-
 class ItemLoss(nn.Module):
     """Settings, their checks and their repr.
 

@@ -8,6 +8,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
+from seqaug._checks import can_look
 from seqaug.functional import full_precision
 from seqaug.losses._tokens import Tokens
 from seqaug.sharding import ShardedTable, Table, check_alike, spread, sum_over_ranks
@@ -24,9 +25,19 @@ FORMS = (
 class Scored(NamedTuple):
     """Negatives as each token sees them; leading 1 where all tokens share them."""
 
-    scores: Tensor  # (tokens, negatives)
+    scores: Tensor  # (tokens, negatives), 0 where left out
     ids: Tensor | None  # (tokens or 1, negatives), None for vectors
     log_q: Tensor | None  # (tokens or 1, negatives), None unless the sampler gave it
+    left_out: Tensor | None  # (tokens or 1, negatives) bool, None where all count
+
+    def total(self, values: Tensor) -> Tensor:
+        """(tokens,) sum of the values (tokens, negatives) of the negatives that count."""
+        return (values if self.left_out is None else values.masked_fill(self.left_out, 0.0)).sum(1)
+
+    @property
+    def counted(self) -> Tensor | int:
+        """How many negatives count: a number, or (tokens or 1,)."""
+        return self.scores.shape[1] if self.left_out is None else (~self.left_out).sum(1)
 
 
 def required(name: str, negatives: Negatives | None) -> Negatives:
@@ -80,6 +91,11 @@ def score_negatives(tokens: Tokens, table: Table, negatives: Negatives) -> Score
         raise ValueError(
             f"a loss on negatives needs at least one for each target, got negatives.shape={tuple(ids.shape)}"
         )
+    if log_q is not None and not (isinstance(log_q, Tensor) and log_q.is_floating_point()):
+        raise TypeError(
+            f"a pair of negatives must be the (ids, log_q) of a sampler, log_q floats, got log_q={kind(log_q)}: "
+            "join several sets of ids with torch.cat"
+        )
     if log_q is not None and (vectors or log_q.shape != ids.shape):
         raise ValueError(
             "the log_q of negatives must come with ids of the same shape, "
@@ -112,11 +128,19 @@ def score_negatives(tokens: Tokens, table: Table, negatives: Negatives) -> Score
             scores = tokens.hidden.to(wide) @ entries.t()
     if here is not None and isinstance(table, ShardedTable):
         scores = sum_over_ranks(scores.masked_fill(~here, 0.0), table.group)
-    return Scored(
-        scores,
-        None if vectors else lines(ids, tokens),
-        None if log_q is None else lines(log_q, tokens),
-    )
+    offered = None if log_q is None else lines(log_q, tokens)
+    left_out = not_offered(offered)
+    if left_out is not None:
+        scores = scores.masked_fill(left_out, 0.0)
+    return Scored(scores, None if vectors else lines(ids, tokens), offered, left_out)
+
+
+def not_offered(log_q: Tensor | None) -> Tensor | None:
+    """Where a sampler says, with a log_q of infinity, that a slot holds no negative; None where a CPU finds no such slot."""
+    if log_q is None:
+        return None
+    infinite = log_q == torch.inf
+    return None if can_look(infinite) and not infinite.any() else infinite
 
 
 def lines(values: Tensor, tokens: Tokens) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from seqaug._checks import can_look
+from seqaug._checks import can_look, check_ids
 from seqaug.functional import check_table
 from seqaug.kernels.chunked import accumulator
 from seqaug.sharding import ShardedTable, Table, check_alike, copy_to_ranks, spread, sum_over_ranks
@@ -111,7 +111,7 @@ def read_target(
     shape = hidden.shape[:-1]
     if isinstance(target, SoftTarget):
         for name, ids in (("first", target.first), ("second", target.second)):
-            check_ids(f"target.{name}", ids, shape)
+            check_ids_on(f"target.{name}", ids, shape)
         share = broadcast_share(target.lam, shape)
         one = share.masked_fill(target.first == ignore_index, 0.0)
         two = (1.0 - share).masked_fill(target.second == ignore_index, 0.0)
@@ -128,7 +128,7 @@ def read_target(
                 f"got target.shape={tuple(target.shape)}"
             )
         return target, None, None, None
-    check_ids("target", target, shape)
+    check_ids_on("target", target, shape)
     return target.long(), None, None, (target != ignore_index).float()
 
 
@@ -145,6 +145,12 @@ def broadcast_share(lam: Tensor, shape: torch.Size) -> Tensor:
             f"target.lam must broadcast to the ids' shape {tuple(shape)}, got target.lam.shape={tuple(lam.shape)}: "
             "one share per row is (rows, 1)"
         )
+    if can_look(lam) and lam.numel():
+        low, high = lam.aminmax()  # NaN, of which the loss is to be NaN, compares with nothing
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"target.lam must hold shares in [0, 1], got target.lam from {low.item():g} to {high.item():g}"
+            )
     return torch.broadcast_to(lam, shape)
 
 
@@ -162,7 +168,7 @@ def shares(real: Tensor, rule: Rule, dtype: torch.dtype) -> Tensor:
 
 def may_drop(states: Tensor) -> bool:
     """Dropping padding asks the device how much is left: free on a CPU only; graphs need fixed shapes."""
-    return can_look(states) and type(states) is Tensor
+    return can_look(states)
 
 
 def spread_weight(weight: Tensor, shape: torch.Size) -> Tensor:
@@ -183,10 +189,8 @@ def spread_weight(weight: Tensor, shape: torch.Size) -> Tensor:
     )
 
 
-def check_ids(name: str, ids: Tensor, shape: torch.Size) -> None:
-    if not isinstance(ids, Tensor) or ids.dtype not in (torch.int32, torch.int64):
-        kind = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
-        raise TypeError(f"{name} must be int32 or int64 ids, got {kind}")
+def check_ids_on(name: str, ids: Tensor, shape: torch.Size) -> None:
+    check_ids(name, ids)
     if ids.shape != shape:
         raise ValueError(
             f"{name} must have the shape of the hidden states, {tuple(shape)}, got {name}.shape={tuple(ids.shape)}"
@@ -219,15 +223,14 @@ def check_in_catalog(tokens: Tokens, start: int, stop: int, rule: Rule) -> None:
     """On a CPU: targets that the denominator leaves out would give probabilities above 1."""
     if tokens.first.is_floating_point() or not may_drop(tokens.hidden):
         return
-    for half in (tokens.first, tokens.second):
+    lam = tokens.lam
+    for half, share in ((tokens.first, lam), (tokens.second, None if lam is None else 1.0 - lam)):
         if half is None or not half.numel():
             continue
         smallest, largest = half.aminmax()
         below = half < start
-        if (
-            tokens.second is not None
-        ):  # the half of a soft target that is padding is 0, and counts for nothing
-            below = below & (half != 0)
+        if share is not None:  # the half of a soft target that is padding is 0, and has no share
+            below = below & ((half != 0) | (share > 0))
         if largest >= stop or below.any():
             raise ValueError(
                 f"target must be rows {start}..{stop - 1} of the catalog, or ignore_index={rule.ignore_index} for padding, got "

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from seqaug._calls import calls
-from seqaug._checks import catalog_bounds, check_count
+from seqaug._checks import catalog_bounds, check_catalog, check_count
 from seqaug.functional import dense, full_precision
 from seqaug.kernels.surprise import softplus
-from seqaug.losses._base import ItemLoss, check_catalog
+from seqaug.losses._base import ItemLoss
 from seqaug.losses._negatives import Negatives, refuse
 from seqaug.losses._tokens import (
     Target,

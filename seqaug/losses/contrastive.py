@@ -73,6 +73,8 @@ class InfoNCELoss(ItemLoss):
             raise TypeError(
                 f"InfoNCELoss compares two views: target must be vectors like hidden, got target={kind}"
             )
+        if target.ndim == 0:
+            raise ValueError("target must be vectors of the shape of hidden, got target.shape=()")
         tokens = gather_tokens(hidden, target.reshape(-1, target.shape[-1]), target, weight, valid, self.rule)
         with full_precision(hidden.device.type):
             value = info_nce(tokens.hidden, tokens.first, tokens.real, self.temperature, tokens.share.dtype)

@@ -75,7 +75,8 @@ class FocalLoss(ItemLoss):
     ) -> Tensor:
         negatives = required("FocalLoss", negatives)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
-        against = focal(-score_negatives(tokens, table, negatives).scores, self.gamma).sum(1)
+        scored = score_negatives(tokens, table, negatives)
+        against = scored.total(focal(-scored.scores, self.gamma))
         with_target = over_targets(tokens, lambda half: focal(target_score(tokens, table, half), self.gamma))
         return finish(self.alpha * with_target + (1.0 - self.alpha) * against, tokens, self.rule)
 

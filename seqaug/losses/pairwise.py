@@ -58,7 +58,8 @@ class BCELoss(ItemLoss):
     ) -> Tensor:
         negatives = required("BCELoss", negatives)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
-        against = softplus(score_negatives(tokens, table, negatives).scores).sum(1)
+        scored = score_negatives(tokens, table, negatives)
+        against = scored.total(softplus(scored.scores))
         with_target = over_targets(tokens, lambda half: softplus(-target_score(tokens, table, half)))
         return finish(with_target + against, tokens, self.rule)
 
@@ -66,6 +67,10 @@ class BCELoss(ItemLoss):
 
         @calls(forward)
         def __call__(self) -> None: ...
+
+
+def at_least_one(count: Tensor | int) -> Tensor | int:
+    return count.clamp_min(1) if isinstance(count, Tensor) else count
 
 
 class BPRLoss(ItemLoss):
@@ -103,11 +108,12 @@ class BPRLoss(ItemLoss):
     ) -> Tensor:
         negatives = required("BPRLoss", negatives)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
-        against = score_negatives(tokens, table, negatives).scores
+        scored = score_negatives(tokens, table, negatives)
+        count = at_least_one(scored.counted)
 
         def value(half: Tensor) -> Tensor:
             score = target_score(tokens, table, half)
-            return softplus(against - rearrange(score, "t -> t 1")).mean(1)
+            return scored.total(softplus(scored.scores - rearrange(score, "t -> t 1"))) / count
 
         return finish(over_targets(tokens, value), tokens, self.rule)
 
@@ -121,7 +127,7 @@ class GBCELoss(ItemLoss):
     """Generalised binary cross-entropy: corrects the overconfidence that few sampled negatives bring.
 
     loss = mean over real targets of (beta * softplus(-h . e_y) + sum_j softplus(h . e_j)) / (k + 1),
-    beta = a * (t * (1 - 1 / a) + 1 / a) with the sampling rate a = k / (num_items - 1) of k negatives.
+    beta = 1 - t * (1 - a) with the sampling rate a = k / (num_items - 1) of k negatives.
 
     Args:
         num_items: size of the catalog the negatives come from, at least 2.
@@ -170,12 +176,13 @@ class GBCELoss(ItemLoss):
     ) -> Tensor:
         negatives = required("GBCELoss", negatives)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
-        scores = score_negatives(tokens, table, negatives).scores
-        k = scores.shape[1]
-        rate = k / (self.num_items - 1)
-        beta = rate * (self.t * (1.0 - 1.0 / rate) + 1.0 / rate)
+        scored = score_negatives(tokens, table, negatives)
+        k = scored.counted
+        beta = 1.0 - self.t * (1.0 - k / (self.num_items - 1))
         with_target = over_targets(tokens, lambda half: softplus(-target_score(tokens, table, half)))
-        return finish((beta * with_target + softplus(scores).sum(1)) / (k + 1), tokens, self.rule)
+        return finish(
+            (beta * with_target + scored.total(softplus(scored.scores))) / (k + 1), tokens, self.rule
+        )
 
     if TYPE_CHECKING:
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from seqaug import functional
 from seqaug._calls import calls
-from seqaug._checks import catalog_bounds
+from seqaug._checks import catalog_bounds, check_catalog
 from seqaug.kernels import backends, ops
 from seqaug.kernels.surprise import surprise
-from seqaug.losses._base import ItemLoss, check_catalog
+from seqaug.losses._base import ItemLoss
 from seqaug.losses._negatives import Negatives, refuse
 from seqaug.losses._tokens import (
     Rule,
@@ -35,9 +35,9 @@ def catalog_loss(
     extra = tokens.first.is_floating_point()
     two_values = tokens.second is not None and gamma != 0.0
     table = spread(table)
-    if rule.reduction != "none" and not two_values and not isinstance(table, ShardedTable):
-        states, entries = functional.same_dtype(tokens.hidden, functional.dense(table))
-        products, wide = states.dtype, tokens.share.dtype
+    states, entries = functional.alike(tokens.queries, table)
+    products, wide = states.dtype, tokens.share.dtype
+    if rule.reduction != "none" and not two_values and isinstance(entries, Tensor):
         if products != wide:
             # In front of both parts of the loss, so that their gradients meet before they are rounded, once.
             states, table = states.to(wide), entries.to(wide)
@@ -47,10 +47,12 @@ def catalog_loss(
             return ops.total(
                 states, entries, score, tokens.share, start, stop, extra, gamma, backend, products
             )
-    lse = functional.denominators(tokens.queries, table, start, stop, backend)
+    # Numerator and denominator of the same vectors, rounded if autocast asks for it.
+    tokens = tokens._replace(hidden=tokens.hidden.to(products), queries=states)
+    lse = functional.denominators(states, entries, start, stop, backend)
 
     def value(half: Tensor) -> Tensor:
-        return surprise(lse, target_score(tokens, table, half), extra, gamma)[0]
+        return surprise(lse, target_score(tokens, entries, half), extra, gamma)[0]
 
     return finish(over_targets(tokens, value), tokens, rule)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqaug._checks import check_count, check_number, check_tensor
+from seqaug._checks import can_look, check_count, check_number, check_tensor
 from seqaug._random import uniform
 from seqaug.edit import Edit
 from seqaug.operator import Augmentation
@@ -137,7 +137,7 @@ class AdaptivePolicy(Members):
 
         Raises:
             TypeError: ``edit`` was not sampled by an :class:`AdaptivePolicy`, or ``reward`` is not a tensor.
-            ValueError: ``reward`` is not one number per row.
+            ValueError: ``reward`` is not one number per row, or, on a CPU, ``edit`` is of a policy with more operators or buckets.
         """
         if not isinstance(edit, (AdaptiveEdit, PackedEdit)) or edit.bucket is None or edit.choice is None:
             raise TypeError(
@@ -149,6 +149,11 @@ class AdaptivePolicy(Members):
                 f"reward must be one number per row {tuple(edit.choice.shape)}, got reward.shape={tuple(reward.shape)}"
             )
         rows, members = self.value.shape
+        if can_look(edit.choice) and bool((edit.choice >= members).any() | (edit.bucket >= rows).any()):
+            raise ValueError(
+                f"edit must be one that this policy of {members} operators and {rows} buckets sampled, got choices up to "
+                f"{int(edit.choice.max())} and buckets up to {int(edit.bucket.max())}: another policy's"
+            )
         reward = reward.detach().float()
         known = reward.isfinite()
         reward = reward.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(-_LARGEST, _LARGEST)
