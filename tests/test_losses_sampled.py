@@ -300,10 +300,11 @@ def test_what_a_sampler_leaves_out_is_no_negative(
 def test_bpr_is_the_mean_over_the_negatives_that_count() -> None:
     hidden, table, target = torch.randn(1, 1, 4), torch.randn(9, 4), torch.tensor([[1]])
     ids, log_q = torch.tensor([2, 3, 0]), torch.tensor([0.0, 0.0, torch.inf])
-    table[0] = 100.0  # of padding
+    table[0] = torch.nan  # of padding
     loss = BPRLoss()
-    found = loss(hidden, table, target, negatives=(ids, log_q))
+    found = loss(hidden.requires_grad_(), table, target, negatives=(ids, log_q))
     torch.testing.assert_close(found, loss(hidden, table, target, negatives=ids[:2]))
+    assert torch.autograd.grad(found, hidden)[0].isfinite().all()
     assert loss(hidden, table, target, negatives=(ids, torch.full((3,), torch.inf))) == 0
 
 

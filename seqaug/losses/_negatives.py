@@ -101,6 +101,10 @@ def score_negatives(tokens: Tokens, table: Table, negatives: Negatives) -> Score
             "the log_q of negatives must come with ids of the same shape, "
             f"got ids.shape={tuple(ids.shape)}, log_q.shape={tuple(log_q.shape)}"
         )
+    missing = not_offered(log_q)
+    if missing is not None and ids.numel():
+        # Such a slot reads the vector of an item that is one: what stands at padding reaches no gradient.
+        ids = torch.where(missing, ids.amax(), ids)
     wide = tokens.share.dtype
     per_token = lead == tokens.shape
     seen = pick(ids.flatten(0, len(lead) - 1), tokens) if per_token else ids
@@ -128,11 +132,15 @@ def score_negatives(tokens: Tokens, table: Table, negatives: Negatives) -> Score
             scores = tokens.hidden.to(wide) @ entries.t()
     if here is not None and isinstance(table, ShardedTable):
         scores = sum_over_ranks(scores.masked_fill(~here, 0.0), table.group)
-    offered = None if log_q is None else lines(log_q, tokens)
-    left_out = not_offered(offered)
+    left_out = None if missing is None else lines(missing, tokens)
     if left_out is not None:
         scores = scores.masked_fill(left_out, 0.0)
-    return Scored(scores, None if vectors else lines(ids, tokens), offered, left_out)
+    return Scored(
+        scores,
+        None if vectors else lines(ids, tokens),
+        None if log_q is None else lines(log_q, tokens),
+        left_out,
+    )
 
 
 def not_offered(log_q: Tensor | None) -> Tensor | None:
