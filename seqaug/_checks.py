@@ -135,6 +135,7 @@ def no_such_row(name: str, ids: Tensor, rows: int) -> ValueError:
 
 
 def check_catalog(catalog: object) -> None:
+    """What can be said of a catalog before there is a table."""
     if not isinstance(catalog, slice):
         raise TypeError(
             f"catalog must be a slice of table rows, got catalog={catalog!r}: slice(1, num_items + 1)"
@@ -147,9 +148,10 @@ def check_catalog(catalog: object) -> None:
 
 def catalog_bounds(rows: int, catalog: slice) -> tuple[int, int]:
     """First row of the catalog and one past its last; a slice that leaves a table of so many rows is an error."""
-    start, stop, step = catalog.indices(rows)
+    check_catalog(catalog)
+    start, stop, _ = catalog.indices(rows)
     beyond = any(edge is not None and not -rows <= edge <= rows for edge in (catalog.start, catalog.stop))
-    if step != 1 or beyond or stop <= start:
+    if beyond or stop <= start:
         raise ValueError(
             f"catalog must be a slice of consecutive rows of a table of {rows} rows, at least one, got "
             f"catalog={catalog!r}: slice(1, num_items + 1) where row 0 is padding"

@@ -23,6 +23,12 @@ def current_rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def _times(row: Any) -> Any:
+    """Floats of a list in float64; whatever else as it is."""
+    floats = not isinstance(row, Tensor) and any(isinstance(time, float) for time in row)
+    return torch.tensor(row, dtype=torch.float64) if floats else row
+
+
 class Collate:
     """Make a batch out of rows of a data set: the ``collate_fn`` of a :class:`torch.utils.data.DataLoader`.
 
@@ -149,14 +155,7 @@ class Collate:
                     f"row {number} must be as long in {name!r} as in 'items', got {len(part)} and {len(whole)}"
                 )
         if name == "timestamps":  # seconds since 1970 are beyond what float32 tells apart
-            column = [
-                part
-                if isinstance(part, Tensor)
-                else torch.tensor(part, dtype=torch.float64)
-                if any(isinstance(time, float) for time in part)
-                else part
-                for part in column
-            ]
+            column = [_times(part) for part in column]
         rows = items if name == "items" else items.like(pack(column, length=self.length).values)
         return rows if self.packed else rows.pad(side=self.side, fill=self.fill.get(name, 0))
 

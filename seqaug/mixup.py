@@ -211,7 +211,7 @@ class MixupOp(nn.Module):
         Returns:
             A :class:`Mix`, of packed rows a :class:`~seqaug.PackedMix`: the same draw.
         """
-        return self.mix_of(
+        return self._mix_of(
             self.operator.sample(items, timestamps=timestamps, generator=generator), items, generator
         )
 
@@ -249,7 +249,7 @@ class MixupOp(nn.Module):
             A list of ``views`` mixes.
         """
         edits = self.operator.sample_views(items, views, timestamps=timestamps, generator=generator)
-        return [self.mix_of(edit, items, generator) for edit in edits]
+        return [self._mix_of(edit, items, generator) for edit in edits]
 
     @overload
     def mix_of(self, edit: Edit, items: Tensor, generator: torch.Generator | None = None) -> Mix: ...
@@ -272,6 +272,9 @@ class MixupOp(nn.Module):
             ValueError: ``items`` are not aligned with ``edit``.
         """
         edit.check_aligned(pack(items) if is_packed(items) else items)
+        return self._mix_of(edit, items, generator)
+
+    def _mix_of(self, edit: Any, items: Any, generator: torch.Generator | None) -> Any:
         lam = draw_beta(self.alpha, edit.rate.shape, edit.rate.device, generator)
         weight = mix_weight(lam, edit.rate, self.weighting)
         if isinstance(edit, PackedEdit):

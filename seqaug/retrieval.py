@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqaug._checks import can_look, catalog_bounds, check_catalog, check_count, check_ids
+from seqaug._checks import can_look, catalog_bounds, check_count, check_ids
 from seqaug.functional import check_table, full_precision
 from seqaug.sharding import ShardedTable, Table, all_gather, all_sum, check_alike, spread
 from seqaug.sparse_table import SparseTable, read_rows
@@ -120,7 +120,6 @@ def checked(hidden: Tensor, table: Table, catalog: slice, seen: Tensor | None) -
             f"hidden must be one state per row (rows, features), got hidden.shape={tuple(hidden.shape)}: "
             "take that of the newest slot"
         )
-    check_catalog(catalog)
     if seen is not None:
         check_ids_of_rows("seen", seen, hidden, 2)
     return catalog_bounds(len(table), catalog)

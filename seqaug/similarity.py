@@ -43,10 +43,8 @@ class ItemSimilarity:
 
     def __post_init__(self) -> None:
         check_ids("neighbours", self.neighbours)
-        if (
-            self.neighbours.ndim != 2
-            or check_tensor("scores", self.scores, "").shape != self.neighbours.shape
-        ):
+        check_tensor("scores", self.scores, "(V + 2, K)")
+        if self.neighbours.ndim != 2 or self.scores.shape != self.neighbours.shape:
             raise ValueError(
                 "neighbours and scores must both be (V + 2, K), "
                 f"got neighbours.shape={tuple(self.neighbours.shape)}, scores.shape={tuple(self.scores.shape)}"

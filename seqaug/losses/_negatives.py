@@ -34,6 +34,11 @@ class Scored(NamedTuple):
         """(tokens,) sum of the values (tokens, negatives) of the negatives that count."""
         return (values if self.left_out is None else values.masked_fill(self.left_out, 0.0)).sum(1)
 
+    def mean(self, values: Tensor) -> Tensor:
+        """(tokens,) their mean, 0 where none counts."""
+        count = self.counted
+        return self.total(values) / (count.clamp_min(1) if isinstance(count, Tensor) else count)
+
     @property
     def counted(self) -> Tensor | int:
         """How many negatives count: a number, or (tokens or 1,)."""

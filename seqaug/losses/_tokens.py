@@ -95,7 +95,7 @@ def gather_tokens(
     real = real.flatten()
 
     kept = None
-    if may_drop(states):
+    if can_look(states):  # dropping padding asks how much is left; graphs need fixed shapes
         kept = real.nonzero().squeeze(1)
         states, first, share, real = states[kept], first[kept], share[kept], real[kept]
         if second is not None and lam is not None:
@@ -166,11 +166,6 @@ def shares(real: Tensor, rule: Rule, dtype: torch.dtype) -> Tensor:
     return share
 
 
-def may_drop(states: Tensor) -> bool:
-    """Dropping padding asks the device how much is left: free on a CPU only; graphs need fixed shapes."""
-    return can_look(states)
-
-
 def spread_weight(weight: Tensor, shape: torch.Size) -> Tensor:
     if not isinstance(weight, Tensor):
         raise TypeError(
@@ -221,7 +216,7 @@ def target_score(tokens: Tokens, table: Table, half: Tensor) -> Tensor:
 
 def check_in_catalog(tokens: Tokens, start: int, stop: int, rule: Rule) -> None:
     """On a CPU: targets that the denominator leaves out would give probabilities above 1."""
-    if tokens.first.is_floating_point() or not may_drop(tokens.hidden):
+    if tokens.first.is_floating_point() or not can_look(tokens.hidden):
         return
     lam = tokens.lam
     for half, share in ((tokens.first, lam), (tokens.second, None if lam is None else 1.0 - lam)):

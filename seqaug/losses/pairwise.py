@@ -69,10 +69,6 @@ class BCELoss(ItemLoss):
         def __call__(self) -> None: ...
 
 
-def at_least_one(count: Tensor | int) -> Tensor | int:
-    return count.clamp_min(1) if isinstance(count, Tensor) else count
-
-
 class BPRLoss(ItemLoss):
     """Bayesian personalised ranking: the target above each of its sampled negatives.
 
@@ -109,11 +105,10 @@ class BPRLoss(ItemLoss):
         negatives = required("BPRLoss", negatives)
         tokens = gather_tokens(hidden, table, target, weight, valid, self.rule)
         scored = score_negatives(tokens, table, negatives)
-        count = at_least_one(scored.counted)
 
         def value(half: Tensor) -> Tensor:
             score = target_score(tokens, table, half)
-            return scored.total(softplus(scored.scores - rearrange(score, "t -> t 1"))) / count
+            return scored.mean(softplus(scored.scores - rearrange(score, "t -> t 1")))
 
         return finish(over_targets(tokens, value), tokens, self.rule)
 
